@@ -1,13 +1,13 @@
 """Attention in chunks, in plain torch: exact, with O(sqrt n) extra memory instead of O(n^2).
 
-Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory" (2021), section 3: a chunk of queries of constant size
-meets one chunk of about sqrt(seqlen_kv) keys after another. What has been seen so far is kept as a running maximum, a
-running sum of weights and a running weighted sum of values; whenever the maximum grows, the two sums are scaled down to
-it. The backward pass keeps no weights either: it recomputes those of one pair of chunks at a time from the LSE, once
-for dQ and once more for dK and dV, so that no gradient has to wait in a wider dtype than its own.
+Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory" (2021), section 3: a chunk of queries of constant size is
+combined with chunks of about sqrt(seqlen_kv) keys, one after another. The state is a running maximum, a running sum of
+weights and a running weighted sum of values; whenever the maximum grows, the two sums are scaled down accordingly. The
+backward pass keeps no weights either: it recomputes those of one pair of chunks at a time from the LSE, once for dQ and
+once more for dK and dV, so that no whole gradient is held in a wider dtype than its own.
 
-Beside what is returned, a call holds a few matrices of ``batch * heads_q * 256 * max(64, sqrt(seqlen_kv))`` numbers.
-Numbers are float32 throughout, float64 for float64.
+Besides its results, a call holds a few matrices of ``batch * heads_q * 256 * max(64, sqrt(seqlen_kv))`` numbers.
+All computation is in float32, or in float64 for float64 inputs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Te
     lse = q.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.wide)
     for rows, seen in plan.query_chunks:
         size = (case.batch, case.heads_q, rows.stop - rows.start)
-        # A sink is a key that was met before all others and has no value.
+        # A sink is treated as a key before all others, without a value.
         maximum = plan.sinks.expand(size)
         weight = torch.isfinite(maximum).to(plan.wide)
         total = weight.new_zeros(*size, case.head_dim_v)
@@ -91,7 +91,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Te
 def chunked_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
 ) -> tuple[Tensor, ...]:
-    """Gradients, one pair of chunks at a time: dQ = scale * dS K, dK = scale * dS^T Q, dV = P^T dO."""
+    """Compute the gradients, one pair of chunks at a time: dQ = scale * dS K, dK = scale * dS^T Q, dV = P^T dO."""
     import torch
 
     # phase: gradients
@@ -113,7 +113,7 @@ def chunked_backward(
             if keys not in seen:
                 continue
             weights, _, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
-            # The rows of a group's heads stand below each other: their product sums over the group.
+            # The rows of a group's heads are stacked, so that the product sums over the group.
             dv_keys += plan.stack(weights).mT @ plan.stack(dout[:, :, rows].to(plan.wide))
             dk_keys += plan.stack(dscores).mT @ plan.stack(q[:, :, rows].to(plan.wide))
         dk[:, :, keys] = dk_keys.mul_(case.scale)
@@ -122,7 +122,7 @@ def chunked_backward(
 
 
 class Plan:
-    """The chunks, and what does not depend on Q, K and V; it holds O(seqlen) numbers, but for tensors."""
+    """The chunks, and all that does not depend on Q, K and V: O(seqlen) numbers, except for mask and bias tensors."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -136,14 +136,14 @@ class Plan:
         self.row_index = torch.arange(case.seqlen_q, device=device)
         bias = bias_by_distance(case, operands)
         self.bias = None if bias is None else bias.to(device, self.wide)
-        # A mask and a bias that are tensors are as large as the scores; they are inputs, held before the call.
+        # Mask and bias tensors are as large as the scores, but they are inputs, which exist before the call.
         written = not {"tensor", "block_sparse"}.isdisjoint(case.mask_kinds)  # rows of many runs
         self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if written else None
         tensor = None
         if "bias" in case.score_mods:
             tensor = dense_bias(dataclasses.replace(case, score_mod="bias"), None)
         self.tensor_bias = None if tensor is None else torch.from_numpy(tensor).to(device, self.wide)
-        self.own_bias = None  # where its gradient is asked for
+        self.own_bias = None  # if its gradient is requested
         if operands.bias is not None:
             self.own_bias = operands.bias.to(self.wide)
             self.tensor_bias = self.own_bias.expand(-1, -1, case.seqlen_q, case.seqlen_kv)
@@ -152,18 +152,18 @@ class Plan:
             self.sinks = operands.sinks[:, None].to(self.wide)
         key_chunk = max(SMALLEST_KEY_CHUNK, math.isqrt(max(0, case.seqlen_kv - 1)) + 1)
         self.key_chunks = list(slices(case.seqlen_kv, key_chunk))
-        # Each chunk of queries, and the chunks of keys that it meets.
+        # Each chunk of queries with the chunks of keys of which it sees some.
         self.query_chunks = [
             (rows, [keys for keys in self.key_chunks if any_visible(runs[:, rows], keys)])
             for rows in slices(case.seqlen_q, QUERY_CHUNK)
         ]
 
     def scores(self, q: Tensor, k: Tensor, rows: slice, keys: slice) -> Tensor:
-        """Scores of a pair of chunks, scaled, capped, biased and masked: (batch, heads_q, rows, keys)."""
+        """Return the scores of a pair of chunks, scaled, capped, biased and masked: (batch, heads_q, rows, keys)."""
         return self.masked(self.capped(q, k, rows, keys), rows, keys)
 
     def capped(self, q: Tensor, k: Tensor, rows: slice, keys: slice) -> Tensor:
-        """Scores of a pair of chunks, scaled, and capped where there is a cap."""
+        """Return the scores of a pair of chunks, scaled and, if there is a cap, capped."""
         # phase: qk
         queries = q[:, :, rows].to(self.wide) * self.case.scale
         scores = self.matmul(queries, k[:, :, keys].mT)
@@ -173,7 +173,7 @@ class Plan:
         return scores
 
     def masked(self, scores: Tensor, rows: slice, keys: slice) -> Tensor:
-        """Add biases to what the cap has left, and hide; in place."""
+        """Add biases to capped scores, and mask them, in place."""
         import torch
 
         # phase: mask
@@ -195,7 +195,7 @@ class Plan:
     def weights_and_gradients(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: slice, keys: slice
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """P = exp(S - LSE), P * (dO V^T - rowsum(dO * O)) and, through the cap if any, dS of a pair of chunks."""
+        """Return P = exp(S - LSE), P * (dO V^T - rowsum(dO * O)) and, through any cap, dS of a pair of chunks."""
         import torch
 
         scores = self.capped(q, k, rows, keys)
@@ -212,24 +212,24 @@ class Plan:
         return weights, dcapped, dcapped if slope is None else slope.mul_(dcapped)
 
     def stack(self, x: Tensor) -> Tensor:
-        """(batch, heads_q, rows, n) to (batch, heads_kv, heads of a group * rows, n)."""
+        """Reshape (batch, heads_q, rows, n) to (batch, heads_kv, heads of a group * rows, n)."""
         group = self.case.heads_q // self.case.heads_kv
         return x.reshape(self.case.batch, self.case.heads_kv, group * x.shape[2], x.shape[-1])
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """(batch, heads_q, rows, n) times (batch, heads_kv, n, m): the heads of a group share their right-hand side."""
+        """Multiply (batch, heads_q, rows, n) by (batch, heads_kv, n, m), which the heads of a group share."""
         product = self.stack(a) @ b.to(self.wide)
         return product.reshape(self.case.batch, self.case.heads_q, a.shape[2], b.shape[-1])
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
-    """A range cut into slices of ``step``, the last one as long as is left."""
+    """Yield slices of length ``step`` that cover a range; the last one may be shorter."""
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
 
 def runs_of_batch(case: Case) -> NDArray[np.int64]:
-    """The runs of keys that each row sees: (batch, seqlen_q, runs, 2), filled up with runs from 0 to 0."""
+    """Return the runs of keys that each row sees, (batch, seqlen_q, runs, 2), padded with empty runs (0, 0)."""
     found = [row_runs(case, b) for b in range(case.batch)]
     filled = np.zeros((case.batch, case.seqlen_q, max((runs.shape[1] for runs in found), default=1), 2), np.int64)
     for element, runs in zip(filled, found, strict=True):
@@ -238,13 +238,13 @@ def runs_of_batch(case: Case) -> NDArray[np.int64]:
 
 
 def any_visible(runs: NDArray[np.int64], keys: slice) -> bool:
-    """Whether any of the rows, whose runs are (batch, rows, runs, 2), sees any of the keys."""
+    """Whether any row, with runs (batch, rows, runs, 2), sees any of the keys."""
     low, high = runs[..., 0], runs[..., 1]
     return bool((np.maximum(low, keys.start) < np.minimum(high, keys.stop)).any())
 
 
 def bias_by_distance(case: Case, operands: Operands) -> Tensor | None:
-    """The bias of scores, (heads_q, seqlen_q + seqlen_kv - 1): it depends on key index - query index only."""
+    """Return the bias by key index - query index, on which alone it depends: (heads_q, seqlen_q + seqlen_kv - 1)."""
     import torch
 
     distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset

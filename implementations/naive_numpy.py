@@ -1,7 +1,7 @@
-"""Attention in three steps, in plain NumPy, to be read first.
+"""Attention in three steps, in plain NumPy; read this implementation first.
 
-Self-attention relates the positions of one sequence to each other: it lets every token collect what it needs from all
-the others, however far away they stand. Each token has three vectors, all of them learned projections of it:
+Self-attention relates the positions of one sequence to each other: every token collects what it needs from all others,
+however far away they are. Each token has three vectors, all of them learned projections of it:
 
 - a **query**: what this token is looking for,
 - a **key**: what it can be found by,
@@ -9,24 +9,24 @@ the others, however far away they stand. Each token has three vectors, all of th
 
 Then, for each query:
 
-1. **scores** say how well each key answers it: dot products, divided by sqrt(head_dim). Without the division they would
-   grow with the number of dimensions, and the softmax would saturate, where its gradients vanish;
+1. **scores** say how well each key matches it: dot products, divided by sqrt(head_dim). Without the division they would
+   grow with the number of dimensions and saturate the softmax, where its gradients vanish;
 2. **softmax** turns the scores into weights that are positive and sum to one;
-3. the **weighted sum** of the values is the output: the token, in the light of its context.
+3. the **weighted sum** of the values is the output: a representation of the token in its context.
 
-Every query meets every key, so time and memory grow with the square of the sequence length: the price of seeing
-everything, and the reason why the other implementations in this folder exist.
+Every query meets every key, so time and memory grow with the square of the sequence length. Reducing that cost is the
+reason why the other implementations in this folder exist.
 
 One head learns one way of relating tokens. **Multi-head attention** gives each of several heads its own projections of
 the input, lets each attend by itself, puts their outputs side by side and projects them once more (Vaswani et al.,
 "Attention Is All You Need", 2017, section 3.2).
 
-Read :func:`attend` first: it is the three steps for one head, and nothing else. :func:`naive` is the same for batches
-and heads, masks and score modifications, which is what can be compared with all others; :func:`naive_backward` is its
-gradient; :func:`multi_head_attention` at the end puts the projections around it.
+Read :func:`attend` first: it is the three steps for one head, and nothing else. :func:`naive` adds batches and heads,
+masks and score modifications, and can be compared with all other implementations; :func:`naive_backward` is its
+gradient; :func:`multi_head_attention` at the end adds the projections.
 
 Peak memory of a forward call: the matrix of scores, which becomes the matrix of weights in place, has
-``batch * heads_q * seqlen_q * seqlen_kv`` elements; beside it there are only the output and a few numbers for each row.
+``batch * heads_q * seqlen_q * seqlen_kv`` elements; all else is the output and a few numbers per row.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 
 
 def attend(q: Array, k: Array, v: Array) -> Array:
-    """Attention of one head: q (seqlen_q, head_dim), k (seqlen_kv, head_dim), v (seqlen_kv, head_dim_v)."""
-    scores = q @ k.T / np.sqrt(q.shape[-1])  # (seqlen_q, seqlen_kv): how well each key answers each query
+    """Compute attention of one head: q (seqlen_q, head_dim), k (seqlen_kv, head_dim), v (seqlen_kv, head_dim_v)."""
+    scores = q @ k.T / np.sqrt(q.shape[-1])  # (seqlen_q, seqlen_kv): how well each key matches each query
     weights = softmax(scores)  # (seqlen_q, seqlen_kv): each row positive, with sum 1
-    out: Array = weights @ v  # (seqlen_q, head_dim_v): for each query the average of all values, so weighted
+    out: Array = weights @ v  # (seqlen_q, head_dim_v): for each query the weighted average of all values
     return out
 
 
 def softmax(scores: Array) -> Array:
-    """Along the last axis. Subtracting each row's largest score changes nothing but keeps exp from overflowing."""
+    """Softmax along the last axis. Subtracting each row's largest score keeps exp from overflowing, and cancels out."""
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     weights: Array = powers / powers.sum(-1, keepdims=True)
     return weights
@@ -96,8 +96,8 @@ def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, 
 
 
 def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
-    """The output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q)."""
-    if plan.requests:  # packed: each by itself
+    """Return the output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q)."""
+    if plan.requests:  # packed: one request at a time
         parts = [
             attend_by_heads(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
             for one, sub in plan.requests
@@ -121,9 +121,9 @@ def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tup
     total = weights.sum(-1, keepdims=True)  # (batch, heads_q, seqlen_q, 1)
     if plan.sinks is not None:
         total += np.exp(plan.sinks - top)
-    weights /= np.where(total == 0, 1, total)  # a row that sees nothing weighs nothing
+    weights /= np.where(total == 0, 1, total)  # a row that sees no key has weights 0
 
-    # Dropout, in training: some weights are left out, the others grow by as much. The LSE stays.
+    # Dropout, in training: some weights are dropped, the others are scaled up in return. The LSE does not change.
     if case.dropout is not None:
         generator = np.random.Generator(np.random.SFC64(int(plan.seed[0])))
         plan.kept = generator.random(weights.shape, np.float32) >= case.dropout
@@ -137,7 +137,7 @@ def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tup
 
 
 class Plan:
-    """The mask, the bias and the sinks, made once: they do not depend on Q, K and V."""
+    """The mask, the bias and the sinks, built once, as they do not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         self.requests = [(one, Plan(one.case, operands)) for one in request_groups(case, one_by_one=True)]
@@ -151,14 +151,14 @@ class Plan:
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.block_table = operands.block_table
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
-        self.own_bias = operands.bias  # where its gradient is asked for
+        self.own_bias = operands.bias  # if its gradient is requested
         self.seed = operands.dropout_seed
         self.kept: Array | None = None  # (batch, heads_q, seqlen_q, seqlen_kv), with dropout
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
 
     def dropped(self, x: Array) -> Array:
-        """Weights behind dropout, or gradients before it."""
+        """Apply dropout to weights, or to their gradients in the backward pass."""
         return x if self.kept is None else np.where(self.kept, x * self.growth, 0).astype(x.dtype)
 
     def modify(self, scores: Array) -> None:
@@ -179,7 +179,7 @@ naive.prepare(Plan)
 
 @naive.kept
 def kept(case: Case, plan: Plan) -> Array:
-    """The weights that the last forward pass did not drop."""
+    """Return which weights the last forward pass kept."""
     assert plan.kept is not None
     return plan.kept
 
@@ -192,17 +192,17 @@ def gather(pages: Array, block_table: Array, case: Case) -> Array:
 
 
 def group(x: Array, case: Case) -> Array:
-    """(batch, heads_q, ...) to (batch, heads_kv, heads of one group, ...): query heads that share a key head."""
+    """Reshape (batch, heads_q, ...) to (batch, heads_kv, group, ...): the query heads of a group share a key head."""
     return x.reshape(case.batch, case.heads_kv, case.heads_q // case.heads_kv, *x.shape[2:])
 
 
 def ungroup(x: Array) -> Array:
-    """(batch, heads_kv, heads of one group, ...) back to (batch, heads_q, ...)."""
+    """Reshape (batch, heads_kv, group, ...) back to (batch, heads_q, ...)."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
 def row_maximum(scores: Array, sinks: Array | None) -> Array:
-    """Largest score of each row, the sink's included; 0 for a row that sees nothing: (batch, heads_q, seqlen_q, 1)."""
+    """Return the largest score of each row, with the sink, (batch, heads_q, seqlen_q, 1); 0 if it sees no key."""
     top = scores.max(-1, keepdims=True, initial=-np.inf)
     if sinks is not None:
         top = np.maximum(top, sinks)
@@ -213,10 +213,10 @@ def row_maximum(scores: Array, sinks: Array | None) -> Array:
 def naive_backward(
     dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, case: Case, plan: Plan
 ) -> tuple[Array, ...]:
-    """Gradients of Q, K and V. Everything follows from the weights P = exp(S - LSE) and from O = P V.
+    """Compute the gradients of Q, K and V, using the weights P = exp(S - LSE) and the output O = P V.
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
-    A bias is added to the scores, so that its gradient is dS, summed over the axes along which it is broadcast.
+    A bias is added to the scores, so its gradient is dS, summed over the axes along which it is broadcast.
     """
     if plan.requests:
         parts = []
@@ -254,7 +254,7 @@ def naive_backward(
 
 
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of what was broadcast from a shape: summed over the axes of which it has one."""
+    """Sum a gradient over the axes along which a tensor of this shape was broadcast."""
     total: Array = x.sum(tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True)
     return total
 
@@ -272,24 +272,24 @@ def multi_head_attention(x_q: Array, x_k: Array, x_v: Array, case: Case, plan: t
     v = split_heads(x_v @ weights.w_v, case.heads_kv)  # (batch, heads_kv, seqlen_kv, head_dim_v)
     # Each head attends by itself, all of them at once.
     out, _ = naive(q, k, v, case, core)  # (batch, heads_q, seqlen_q, head_dim_v)
-    # The heads' outputs side by side, mixed by one more projection.
+    # The concatenated outputs of the heads, mixed by one more projection.
     mixed: Array = concatenate_heads(out) @ weights.w_o  # (batch, seqlen_q, embed_dim)
     return mixed
 
 
 @multi_head_attention.prepare
 def with_weights(case: Case, operands: Operands) -> tuple[Plan, Operands]:
-    """The core's plan, and the weights of the projections."""
+    """Return the plan of the core, and the weights of the projections."""
     return Plan(case, operands), operands
 
 
 def split_heads(x: Array, heads: int) -> Array:
-    """(batch, seqlen, heads * dim) to (batch, heads, seqlen, dim)."""
+    """Reshape (batch, seqlen, heads * dim) to (batch, heads, seqlen, dim)."""
     batch, seqlen, width = x.shape
     return x.reshape(batch, seqlen, heads, width // heads).swapaxes(1, 2)
 
 
 def concatenate_heads(x: Array) -> Array:
-    """(batch, heads, seqlen, dim) to (batch, seqlen, heads * dim)."""
+    """Reshape (batch, heads, seqlen, dim) to (batch, seqlen, heads * dim)."""
     batch, heads, seqlen, dim = x.shape
     return x.swapaxes(1, 2).reshape(batch, seqlen, heads * dim)

@@ -1,8 +1,8 @@
-"""Attention in torch as one would write it down: every matrix is materialised, in the dtype of the inputs.
+"""Attention in torch, written as in a textbook: every matrix is materialised, in the dtype of the inputs.
 
-This is what fused kernels are measured against, and what they save: the scores take O(seqlen^2) memory, and are
-written and read several times. In float32, without a mask, the peak of a forward call is two such matrices, one before
-and one behind each step, plus the output. ``naive/torch-compile`` is the same function, compiled by torch.
+Fused kernels are compared with this. They save the scores, which take O(seqlen^2) memory and are written and read
+several times. In float32, without a mask, the peak of a forward call is two such matrices, the input and the result of
+a step, plus the output. ``naive/torch-compile`` is the same function, compiled by torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 class Plan:
-    """The mask, the bias, the sinks and the order of pages: they do not depend on Q, K and V."""
+    """The mask, the bias, the sinks and the block table, which do not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -52,11 +52,11 @@ class Plan:
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)
-        self.own_bias = operands.bias  # where its gradient is asked for
+        self.own_bias = operands.bias  # if its gradient is requested
         self.seed = operands.dropout_seed
         self.kept: Tensor | None = None  # (batch, heads_q, seqlen_q, seqlen_kv), with dropout
         sinks = operands.sinks
-        # (1, heads_q, 1, 1); in float32 at least, as the LSE
+        # (1, heads_q, 1, 1); float32 or wider, like the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]
         self.block_table = operands.block_table
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
@@ -84,22 +84,22 @@ naive.prepare(Plan)
 
 @naive.kept
 def kept(case: Case, plan: Plan) -> Tensor:
-    """The weights that the last forward pass did not drop."""
+    """Return which weights the last forward pass kept."""
     assert plan.kept is not None
     return plan.kept
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
-    """(batch, heads_q, seqlen_q, head_dim_v) and the LSE, (batch, heads_q, seqlen_q)."""
+    """Return the output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q)."""
     import torch
 
-    if plan.requests:  # packed: each by itself
+    if plan.requests:  # packed: one request at a time
         parts = [
             attend(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
             for one, sub in plan.requests
         ]
         return torch.cat([out for out, _ in parts], 2), torch.cat([lse for _, lse in parts], 2)
-    # The query heads of a group share a key head, so their rows can stand below each other in one product.
+    # The query heads of a group share a key head, so their rows are stacked for a single product.
     # phase: qk
     scores = stack(q * case.scale, case) @ k.transpose(-1, -2)  # (batch, heads_kv, group * seqlen_q, seqlen_kv)
     scores = unstack(scores, case)  # (batch, heads_q, seqlen_q, seqlen_kv)
@@ -111,7 +111,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
             scores = scores + bias
     if plan.hidden is not None:
         scores = scores.masked_fill(plan.hidden, -torch.inf)
-    # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.
+    # The softmax, in float32 or wider. A row that sees no key has the maximum -inf, and weights 0.
     # phase: softmax
     nothing = scores.new_full((*scores.shape[:3], 1), -torch.inf)
     top = scores.detach().amax(-1, keepdim=True) if case.seqlen_kv else nothing
@@ -134,17 +134,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
 
 
 def stack(x: Tensor, case: Case) -> Tensor:
-    """(batch, heads_q, seqlen_q, n) to (batch, heads_kv, heads of a group * seqlen_q, n)."""
+    """Reshape (batch, heads_q, seqlen_q, n) to (batch, heads_kv, heads of a group * seqlen_q, n)."""
     return x.reshape(case.batch, case.heads_kv, case.heads_q // case.heads_kv * case.seqlen_q, x.shape[-1])
 
 
 def unstack(x: Tensor, case: Case) -> Tensor:
-    """(batch, heads_kv, heads of a group * seqlen_q, n) back to (batch, heads_q, seqlen_q, n)."""
+    """Reshape (batch, heads_kv, heads of a group * seqlen_q, n) back to (batch, heads_q, seqlen_q, n)."""
     return x.reshape(case.batch, case.heads_q, case.seqlen_q, x.shape[-1])
 
 
 def dequantise(stored: Tensor, scale: Tensor, like: Tensor) -> Tensor:
-    """Stored rows (..., seqlen_kv, dim) times their scales (..., seqlen_kv), in the dtype of the queries."""
+    """Multiply stored rows (..., seqlen_kv, dim) by their scales (..., seqlen_kv), in the dtype of the queries."""
     return (stored.to(scale.dtype) * scale[..., None]).to(like.dtype)
 
 
@@ -169,7 +169,7 @@ def compiled(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: tuple[Plan, Any]
 
 @compiled.prepare
 def compile_attend(case: Case, operands: Operands) -> tuple[Plan, Any]:
-    """A function of its own for each case: shapes are constants in it. It is compiled at the first call."""
+    """Return a function specialised for the case's shapes, which is compiled at the first call."""
     import torch
 
     return Plan(case, operands), torch.compile(attend, dynamic=False)
@@ -177,7 +177,7 @@ def compile_attend(case: Case, operands: Operands) -> tuple[Plan, Any]:
 
 @compiled.available
 def needs_compiler() -> str | None:
-    """On a CPU, torch.compile writes C++."""
+    """Return a sentence if there is no C++ compiler, which torch.compile needs on a CPU."""
     if shutil.which("g++") or shutil.which("clang++") or shutil.which("c++"):
         return None
     return "torch.compile needs a C++ compiler, and none is on the PATH (g++ or clang++)"

@@ -1,10 +1,10 @@
-"""Fused attention for Hopper in Gluon, forward only: warps that fetch beside warps that compute.
+"""Fused attention for Hopper in Gluon, forward only: some warps fetch tiles while others compute.
 
-- ``forward.py``: the kernel, by its consumers; ``tiles.py``: its producer, and what both share
+- ``forward.py``: the kernel and its consumers; ``tiles.py``: its producer, and the parts that both share
 - ``launch.py``: variants of the kernel, and the calls
 
-Where ``triton/flash`` leaves to the compiler what runs beside what, this says it. In return it is for one generation of
-GPUs, for two head dims, and for masks that are full or a triangle.
+``triton/flash`` leaves the overlap of loads and computation to the compiler; this kernel schedules it explicitly. In
+return it is limited to one generation of GPUs, two head dims, and full or causal masks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, variant: Any) -> tuple[Te
 
 @flash.prepare
 def prepare(case: Case, operands: Operands) -> Any:
-    """The variant for the head dim and the mask, compiled."""
+    """Compile the variant for the head dim and the mask."""
     variant = import_module(f"{__name__}.launch").BEST[case.head_dim, case.mask]
     flash(operands.q, operands.k, operands.v, case, variant)
     return variant
@@ -56,7 +56,7 @@ def prepare(case: Case, operands: Operands) -> Any:
 
 @flash.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why the kernel cannot run the case, or ``None``."""
+    """Return why the kernel cannot run the case, or ``None``."""
     if case.head_dim not in HEAD_DIMS:
         return f"its tiles hold heads of {' or '.join(map(str, HEAD_DIMS))} dims, not {case.head_dim}"
     return _other_generation() if device == "cuda" else None
@@ -66,7 +66,7 @@ def _other_generation() -> str | None:
     import torch
 
     if not torch.cuda.is_available():
-        return None  # the harness says so
+        return None  # the harness reports that
     found = torch.cuda.get_device_capability()
     if found != CAPABILITY:
         return "its instructions are those of compute capability {}.{}; this GPU has {}.{}".format(*CAPABILITY, *found)
@@ -75,6 +75,6 @@ def _other_generation() -> str | None:
 
 @flash.backend
 def variant_used(run: Callable[[], object], variant: Any) -> str:
-    """The variant that was chosen."""
+    """Return the chosen variant."""
     run()
     return str(variant)

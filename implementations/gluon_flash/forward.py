@@ -1,9 +1,9 @@
-"""The kernel of ``gluon/flash``: warps that fetch tiles beside warps that compute, each scheduled by hand.
+"""The kernel of ``gluon/flash``: some warps fetch tiles while others compute, scheduled by hand.
 
-Shah et al., "FlashAttention-3" (2024). One warp of a program, the producer, asks the copy engine for tiles of Q, K and
-V; each consumer, of four warps, has 64 of the queries.
+Shah et al., "FlashAttention-3" (2024). One warp of a program, the producer, has the copy engine load tiles of Q, K and
+V; each consumer, of four warps, computes 64 of the queries.
 
-Keys go by from the last block to the first, so that the blocks with masked scores come first, and one loop has none.
+Blocks of keys are visited from last to first, so that those with masked scores come first, and one loop has none.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .tiles import (
     ring_of,
 )
 
-store_tile = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global  # later than Triton 3.6, and there
+store_tile = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global  # after Triton 3.6, and in it
 LOG2_E = gl.constexpr(1.4426950408889634)
 LN_2 = gl.constexpr(0.6931471805599453)
 
 
 @gluon.jit
 def begin_scores(queries, ring, n, S_LAYOUT: gl.constexpr):
-    """Products of queries and keys, which are there, on their way."""
+    """Start the products of queries and keys, which have been loaded."""
     BLOCK_N: gl.constexpr = ring.tiles.shape[2]
     at, _ = place(n, ring)
     keys = ring.tiles.index(at).reshape([BLOCK_N, queries.shape[1]])
@@ -48,7 +48,7 @@ def begin_scores(queries, ring, n, S_LAYOUT: gl.constexpr):
 
 @gluon.jit
 def begin_values(weights, total, ring, n):
-    """Weights times values, as soon as these are there, on their way to the total."""
+    """Start adding weights times values to the total, as soon as the values have been loaded."""
     at, phase = place(n, ring)
     mbarrier.wait(ring.ready.index(at), phase)
     values = ring.tiles.index(at).reshape([ring.tiles.shape[2], ring.tiles.shape[3]])
@@ -57,7 +57,7 @@ def begin_values(weights, total, ring, n):
 
 @gluon.jit
 def masked(scores, rows, i, job, size, CAUSAL: gl.constexpr, S_LAYOUT: gl.constexpr):
-    """Scores of keys that a query does not see become -inf."""
+    """Set scores of hidden keys to -inf."""
     BLOCK_N: gl.constexpr = scores.shape[1]
     keys = (job.blocks - 1 - i) * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
     if CAUSAL:
@@ -69,17 +69,17 @@ def masked(scores, rows, i, job, size, CAUSAL: gl.constexpr, S_LAYOUT: gl.conste
 
 @gluon.jit
 def soften(scores, maximum, reference, weight, factor, MASKED: gl.constexpr):
-    """The online softmax: weights of a block, and what becomes of the rows' statistics.
+    """Do one step of the online softmax: compute the weights of a block, and update the rows' statistics.
 
     Returns:
-        weights, their factor for what was summed before, and the new maximum, reference and sum of weights.
+        The weights, the factor for earlier sums, and the new maximum, reference and sum of weights.
     """
     maximum = gl.maximum(maximum, gl.max(scores, 1))
     before, reference = reference, maximum * factor
     subtracted = reference
-    if MASKED:  # a row that has seen nothing yet: -inf - -inf would be NaN
+    if MASKED:  # a row without a visible key so far: -inf - -inf would be NaN
         subtracted = gl.where(maximum == float("-inf"), 0.0, reference)
-    # One rounding, of a number that is small where weights are not.
+    # One rounding, of a number that is small where weights are large.
     weights = gl.exp2(gl.fma(scores, factor, -subtracted[:, None]))
     decay = gl.exp2(before - subtracted)
     return weights, decay, maximum, reference, weight * decay + gl.sum(weights, 1)
@@ -88,7 +88,7 @@ def soften(scores, maximum, reference, weight, factor, MASKED: gl.constexpr):
 @gluon.jit
 def in_turn(queries, rows, k, v, base, job, size, CAUSAL: gl.constexpr, SPECIALISED: gl.constexpr,
             S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
-    """Scores, softmax, values: each when the one before is done. Returns the total and the rows' statistics."""
+    """Compute scores, softmax and values one after another. Return the total and the rows' statistics."""
     ROW: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
     factor = size.scale * LOG2_E
     maximum = gl.full([queries.shape[0]], float("-inf"), gl.float32, ROW)
@@ -118,13 +118,13 @@ def in_turn(queries, rows, k, v, base, job, size, CAUSAL: gl.constexpr, SPECIALI
 def overlapped(queries, rows, k, v, turns, base, turn, job, size,
                PART: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, SPECIALISED: gl.constexpr,
                S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
-    """Like :func:`in_turn`, with the softmax of a block beside the products with the values of the block before.
+    """Like :func:`in_turn`, but overlap a block's softmax with the products with the values of the block before.
 
-    ``TURNS``: consumers start their products one after another, so that one multiplies while another has its softmax.
+    ``TURNS``: consumers start their products one after another, so that one multiplies while another does its softmax.
     """
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
     ROW: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
-    # The first consumer begins unasked: its turns are one phase ahead.
+    # The first consumer starts without waiting: its turns are one phase ahead.
     AHEAD: gl.constexpr = 1 if PART == 0 else 0
     factor = size.scale * LOG2_E
     maximum = gl.full([queries.shape[0]], float("-inf"), gl.float32, ROW)
@@ -139,7 +139,7 @@ def overlapped(queries, rows, k, v, turns, base, turn, job, size,
     p = gl.convert_layout(weights.to(queries.dtype), P_LAYOUT)
     await_block(k, 1, base, job)
     for stretch in gl.static_range(2):  # blocks with masked scores, blocks without
-        # A mask that is full has masked scores in the first block alone.
+        # A full mask has masked scores only in the first block.
         if stretch == 1 or CAUSAL:
             here, there = (1, job.edge) if stretch == 0 else (gl.maximum(job.edge, 1), job.blocks)
             for i in range(here, there):
@@ -156,8 +156,8 @@ def overlapped(queries, rows, k, v, turns, base, turn, job, size,
                 weights, decay, maximum, reference, weight = soften(
                     scores, maximum, reference, weight, factor, stretch == 0
                 )
-                # The assembler moves waits for products up, past the softmax, but not past the loop in which a barrier
-                # is waited for: so the wait for the next keys is here, where it costs nothing.
+                # The assembler moves waits for products up, past the softmax, but not past the loop that waits for a
+                # barrier: so the wait for the next keys is here, where it costs nothing.
                 await_block(k, i + 1, base, job)
                 total, p = warpgroup_mma_wait(0, [total, p])
                 release(v, i - 1, base, job, SPECIALISED)
@@ -173,7 +173,7 @@ def overlapped(queries, rows, k, v, turns, base, turn, job, size,
 @gluon.jit
 def finish(total, maximum, reference, weight, rows, out_desc, out_tile, lse_ptr, start, job, size,
            O_LAYOUT: gl.constexpr):  # fmt: skip
-    """Output and LSE of a consumer's rows; a row that sees nothing has 0 and -inf."""
+    """Write output and LSE of a consumer's rows; 0 and -inf for a row that sees no key."""
     empty = weight == 0.0
     weight = gl.where(empty, 1.0, weight)
     of_maximum = gl.fma(maximum, size.scale * LOG2_E, -reference)
@@ -191,7 +191,7 @@ def finish(total, maximum, reference, weight, rows, out_desc, out_tile, lse_ptr,
 @gluon.jit
 def consume(shared, PART: gl.constexpr, CAUSAL: gl.constexpr, ACROSS: gl.constexpr, OVERLAP: gl.constexpr,
             TURNS: gl.constexpr, APART: gl.constexpr, SPECIALISED: gl.constexpr):  # fmt: skip
-    """A consumer: its rows of one job after another."""
+    """Run a consumer: compute its rows of one job after another."""
     q, k, v, out_desc, out_tiles, turns, lse_ptr, size, jobs = shared
     PARTS: gl.constexpr = q.tiles.shape[0]
     ROWS: gl.constexpr = q.tiles.shape[2]
@@ -208,7 +208,7 @@ def consume(shared, PART: gl.constexpr, CAUSAL: gl.constexpr, ACROSS: gl.constex
         rows = start + gl.arange(0, ROWS, gl.SliceLayout(1, S_LAYOUT))
         mbarrier.wait(q.ready.index(PART), round_ & 1)
         if OVERLAP:
-            # A job has one turn less than blocks.
+            # A job has one turn fewer than blocks.
             total, maximum, reference, weight = overlapped(
                 queries, rows, k, v, turns, base, base - round_, job, size, PART, CAUSAL, TURNS, SPECIALISED,
                 S_LAYOUT, O_LAYOUT,
@@ -230,7 +230,7 @@ def consume(shared, PART: gl.constexpr, CAUSAL: gl.constexpr, ACROSS: gl.constex
     tma.store_wait(0)
 
 
-# Lengths are not compiled in: a kernel that is right for one is the kernel for all.
+# Lengths are not specialised: the same compiled kernel serves all lengths.
 @gluon.jit(do_not_specialize=["pairs", "group", "seqlen_q", "seqlen_kv", "offset", "jobs"])
 def forward(
     q_desc, k_desc, v_desc, out_desc, lse_ptr, pairs, group, seqlen_q, seqlen_kv, offset, scale, jobs,
@@ -238,17 +238,17 @@ def forward(
     TURNS: gl.constexpr, APART: gl.constexpr, SPECIALISED: gl.constexpr,
     REGISTERS: gl.constexpr, PRODUCER_REGISTERS: gl.constexpr,
 ):  # fmt: skip
-    """Attention, by as many programs as there are jobs, or fewer.
+    """Compute attention, with as many programs as there are jobs, or fewer.
 
     Args:
         q_desc, k_desc, v_desc, out_desc: see :class:`Ring`.
         lse_ptr: (batch, heads_q, seqlen_q), float32, contiguous; natural logarithm.
         pairs, group, seqlen_q, seqlen_kv, offset, scale: see :class:`Sizes`.
-        jobs: blocks of queries, of all heads.
-        PARTS: consumers; each has the rows of a tile of ``q_desc``.
-        STAGES: tiles of K, and of V, that there is room for.
-        APART: output leaves from a place of its own; else from that of the queries, which come later then.
-        REGISTERS: of each thread of a consumer.
+        jobs: number of blocks of queries, of all heads.
+        PARTS: number of consumers; each has the rows of a tile of ``q_desc``.
+        STAGES: number of tiles of K, and of V, that there is room for.
+        APART: the output has its own tiles in shared memory; else it shares those of the queries, which load later.
+        REGISTERS: registers per thread of a consumer.
     """
     size = Sizes(pairs, group, seqlen_q, seqlen_kv, offset, scale)
     q = ring_of(q_desc, PARTS, 1)

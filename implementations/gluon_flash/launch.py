@@ -1,4 +1,4 @@
-"""Launches of ``gluon/flash``: variants of the kernel, descriptors, grid."""
+"""Launches ``gluon/flash``: variants of the kernel, descriptors, grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 64
-"""Queries of each consumer: as many as a warp group multiplies at once."""
+"""Queries per consumer, the number that a warp group multiplies at once."""
 PRODUCER_REGISTERS = 24
 SHARED_BYTES = 226 * 2**10
 """Shared memory that a program has for tiles: 227 KiB less the barriers."""
@@ -18,44 +18,44 @@ SHARED_BYTES = 226 * 2**10
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run the kernel."""
+    """A configuration of the kernel."""
 
     block_n: int = 128
     """Keys of a tile."""
     stages: int = 2
-    """Tiles of K, and of V, that shared memory has room for."""
+    """Number of tiles of K, and of V, in shared memory."""
     consumers: int = 2
-    """Warp groups that compute, 64 queries each."""
+    """Number of warp groups that compute, 64 queries each."""
     overlap: bool = True
-    """Scores of a block are computed beside the softmax of the block before."""
+    """Whether scores of a block are computed during the softmax of the block before."""
     turns: bool = False
-    """Consumers multiply in turns, so that one has its softmax while the other multiplies."""
+    """Whether consumers multiply in turns, so that one does its softmax while the other multiplies."""
     persistent: bool = True
-    """Start one program for each multiprocessor; it takes one block of queries after another."""
+    """Whether there is one program per multiprocessor, which takes one block of queries after another."""
     specialised: bool = True
-    """One warp fetches; without it, the warps that compute do, and all of them share one tile of queries."""
+    """Whether one warp fetches; else the computing warps fetch, and all of them share one tile of queries."""
 
     @property
     def registers(self) -> int:
-        """Registers for each thread of a consumer: a multiprocessor has 2^16."""
+        """Registers per thread of a consumer; a multiprocessor has 2^16."""
         groups = self.consumers + 1
         share = 2**16 // (128 * groups) // 8 * 8
         return min((share * groups - PRODUCER_REGISTERS) // self.consumers // 8 * 8, 240)
 
     def shared_bytes(self, head_dim: int, *, apart: bool) -> int:
-        """Shared memory of the tiles; ``apart``: the output has a tile of its own, beside the queries'."""
+        """Return the shared memory of the tiles; ``apart``: the output has tiles of its own besides the queries'."""
         return 2 * head_dim * (ROWS * self.consumers * (1 + apart) + 2 * self.stages * self.block_n)
 
     def __str__(self) -> str:
-        """For a record."""
+        """Return the text for a record."""
         named = [name for name in ("specialised", "overlap", "turns", "persistent") if getattr(self, name)]
         return f"{ROWS * self.consumers}x{self.block_n}, {self.stages} stages, {', '.join(named) or 'plain'}"
 
 
 def descriptor(tensor: Tensor, rows: int) -> Any:
-    """A TMA descriptor of tiles of ``rows`` tokens of one head, from (batch, heads, seqlen, head_dim), contiguous.
+    """Return a TMA descriptor: tiles of ``rows`` tokens of one head of a contiguous (batch, heads, seqlen, head_dim).
 
-    Three axes keep heads apart: what lies behind a head's last token reads as 0, and is not written.
+    Three axes separate the heads: elements past a head's last token read as 0, and are not written.
     """
     from triton.experimental.gluon import language as gl
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
@@ -70,7 +70,7 @@ def launch(
     variant: Variant, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     *, causal: bool, offset: int, scale: float, compile_only: bool = False,
 ) -> Any:  # fmt: skip
-    """Attention into ``out`` and ``lse``; all tensors (batch, heads, seqlen, dim), contiguous.
+    """Compute attention into ``out`` and ``lse``; all tensors are contiguous, (batch, heads, seqlen, dim).
 
     Returns:
         The compiled kernel.

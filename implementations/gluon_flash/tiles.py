@@ -1,8 +1,8 @@
 """Jobs, rings of tiles in shared memory, and the producer of ``gluon/flash``.
 
-Barriers in shared memory tell consumers that a tile has come, and the producer that all who need a tile have read it.
-A barrier has phases, and a wait names the parity of the phase that is to be over: the ``n``-th tile of a ring of
-``PLACES`` completes phase ``n // PLACES`` of the barriers of its place.
+Barriers in shared memory signal to consumers that a tile has arrived, and to the producer that all readers have read a
+tile. A barrier has phases, and a wait names the parity of the phase that must be complete: the ``n``-th tile of a ring
+of ``PLACES`` completes phase ``n // PLACES`` of the barriers of its place.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ load_tile = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
 
 
 class Ring(NamedTuple):
-    """Places in shared memory that one kind of tile takes in turn."""
+    """A ring of places in shared memory for one kind of tile."""
 
     desc: Any
-    """The tensor that they come from: (batch * heads, seqlen, head_dim), in tiles of (1, rows, head_dim)."""
+    """The source tensor, (batch * heads, seqlen, head_dim), in tiles of (1, rows, head_dim)."""
     tiles: Any
     """(places, 1, rows, head_dim)."""
     ready: Any
-    """A barrier for each place: its tile has come."""
+    """A barrier per place: its tile has arrived."""
     empty: Any
-    """A barrier for each place: its tile has been read."""
+    """A barrier per place: its tile has been read."""
 
 
 class Sizes(NamedTuple):
-    """The case."""
+    """The sizes of the case."""
 
     pairs: Any
     """Batch times query heads."""
     group: Any
-    """Query heads that share a head of K and V."""
+    """Number of query heads that share a key head."""
     seqlen_q: Any
     seqlen_kv: Any
     offset: Any
-    """Query ``i`` stands at key ``i + offset``."""
+    """Query ``i`` is at key position ``i + offset``."""
     scale: Any
 
 
@@ -56,12 +56,12 @@ class Job(NamedTuple):
     blocks: Any
     """Number of blocks of keys, at least one."""
     edge: Any
-    """How many of them have masked scores; they go first."""
+    """Number of these with masked scores; they come first."""
 
 
 @gluon.jit
 def job_of(index, size, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, CAUSAL: gl.constexpr, ACROSS: gl.constexpr):
-    """Job ``index``. Where the mask is a triangle the longest go first, of a head, or of all heads if ``ACROSS``."""
+    """Return job ``index``. Under a causal mask the longest come first, per head, or over all heads if ``ACROSS``."""
     tiles = gl.cdiv(size.seqlen_q, BLOCK_M)
     if ACROSS:
         pair = index % size.pairs
@@ -79,7 +79,7 @@ def job_of(index, size, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, CAUSAL: gl
         start_m = tile * BLOCK_M
         least = size.seqlen_kv
         most = size.seqlen_kv
-    # Where no row sees a key, one block of keys is masked throughout.
+    # If no row sees a key, one block of keys is masked completely.
     blocks = gl.maximum(gl.cdiv(most, BLOCK_N), 1)
     edge = blocks - gl.minimum(least // BLOCK_N, blocks)
     return Job(pair, pair // size.group, start_m, blocks, edge)
@@ -87,7 +87,7 @@ def job_of(index, size, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, CAUSAL: gl
 
 @gluon.jit
 def ring_of(desc, PLACES: gl.constexpr, READERS: gl.constexpr):
-    """A ring, and its barriers: a tile has come when its bytes have, and was read when all its readers say so."""
+    """Allocate a ring with its barriers: ``ready`` counts the bytes of a tile, ``empty`` its readers."""
     tiles = gl.allocate_shared_memory(desc.dtype, [PLACES] + desc.block_type.shape, desc.layout)
     ready = gl.allocate_shared_memory(gl.int64, [PLACES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [PLACES, 1], mbarrier.MBarrierLayout())
@@ -106,7 +106,7 @@ def place(n, ring):
 
 @gluon.jit
 def fetch(ring, n, head, start, pred):
-    """Ask for a tile, the ``n``-th of its ring: it completes its barrier when it is there."""
+    """Request the ``n``-th tile of a ring, which completes its barrier when it arrives."""
     at, _ = place(n, ring)
     mbarrier.expect(ring.ready.index(at), ring.desc.block_type.nbytes, pred=pred)
     load_tile(ring.desc, [head, start, 0], ring.ready.index(at), ring.tiles.index(at), pred=pred)
@@ -114,14 +114,14 @@ def fetch(ring, n, head, start, pred):
 
 @gluon.jit
 def fetch_block(ring, i, base, job, pred):
-    """Ask for the ``i``-th block of keys, or values, of a job."""
+    """Request the ``i``-th block of keys, or values, of a job."""
     ROWS: gl.constexpr = ring.tiles.shape[2]
     fetch(ring, base + i, job.head_kv, (job.blocks - 1 - i) * ROWS, pred)
 
 
 @gluon.jit
 def fetch_queries(ring, round_, job):
-    """Ask for each consumer's queries, once the one before has done with its own."""
+    """Request each consumer's queries, once those of the job before have been read."""
     PARTS: gl.constexpr = ring.tiles.shape[0]
     ROWS: gl.constexpr = ring.tiles.shape[2]
     for part in gl.static_range(PARTS):
@@ -131,7 +131,7 @@ def fetch_queries(ring, round_, job):
 
 @gluon.jit
 def produce(q, k, v, size, jobs, CAUSAL: gl.constexpr, ACROSS: gl.constexpr):
-    """The producer: tiles as soon as there is room for them."""
+    """Run the producer: request tiles as soon as there is room for them."""
     BLOCK_M: gl.constexpr = q.tiles.shape[0] * q.tiles.shape[2]
     base = 0
     round_ = 0
@@ -140,7 +140,7 @@ def produce(q, k, v, size, jobs, CAUSAL: gl.constexpr, ACROSS: gl.constexpr):
         fetch_queries(q, round_, job)
         for i in range(job.blocks):
             at, phase = place(base + i, k)
-            # Of a barrier on which nothing has completed yet, the phase before the first counts as complete.
+            # On a barrier without a completed phase, the phase before the first counts as complete.
             mbarrier.wait(k.empty.index(at), phase ^ 1)
             fetch_block(k, i, base, job, True)
             mbarrier.wait(v.empty.index(at), phase ^ 1)
@@ -151,7 +151,7 @@ def produce(q, k, v, size, jobs, CAUSAL: gl.constexpr, ACROSS: gl.constexpr):
 
 @gluon.jit
 def release(ring, i, base, job, SPECIALISED: gl.constexpr):
-    """This consumer has read a tile. Where no warp is a producer, its place is filled at once."""
+    """Signal that this consumer has read a tile. Without a producer warp, refill its place at once."""
     if SPECIALISED:
         at, _ = place(base + i, ring)
         mbarrier.arrive(ring.empty.index(at), count=1)
@@ -163,6 +163,6 @@ def release(ring, i, base, job, SPECIALISED: gl.constexpr):
 
 @gluon.jit
 def await_block(ring, i, base, job):
-    """Wait until the ``i``-th tile of a job is there, if there is such a tile."""
+    """Wait until the ``i``-th tile of a job has arrived, if there is such a tile."""
     at, phase = place(base + i, ring)
     mbarrier.wait(ring.ready.index(at), phase, pred=i < job.blocks)

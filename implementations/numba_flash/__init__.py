@@ -1,21 +1,21 @@
 """Attention in blocks with an online softmax, compiled for the CPU by Numba.
 
-What a fused GPU kernel does, written in Python: a block of queries stays in the cache while blocks of keys and values
-are streamed past it, and the running softmax is corrected whenever a larger score turns up. No matrix of scores ever
-exists. Read it in this order:
+The algorithm of a fused GPU kernel, written in Python: a block of queries stays in the cache while blocks of keys and
+values are streamed past it, and the running softmax is corrected whenever a larger score turns up. The matrix of scores
+is never materialised. Read it in this order:
 
 - ``forward.py``: the algorithm, in plain Numba; then ``backward.py``, and ``decode.py`` for a few queries over many
 keys, ``quantised.py`` the same over int8.
-- ``softmax.py``: what happens to a tile of scores.
-- ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding.
-- ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``entry.py``: what is compiled.
+- ``softmax.py``: the steps on a tile of scores.
+- ``product.py``: the generated micro-kernels, with a drawing of the register tile; ``streaming.py``: those of decoding.
+- ``arguments.py``: a kernel's arguments; ``tiles.py``: tensors to tiles and back; ``entry.py``: the compiled kernels.
 - ``language/``, what all of these are written in: ``simd.py``, vectors as values in Numba; ``compiling.py``;
 ``threads.py`` and ``scheduling.py``, a kernel on several threads, and tasks among them; ``llvm.py``; ``target.py``,
 what the processor offers.
 
-Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK
-and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` tells what each step gave, and what
-limits it.
+Extra memory of a call: the LSE and some tiles per thread, independent of the length; a backward pass also has sums of
+dK and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` reports the gain of each step, and
+the limits.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def attend(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scales: Sequence[Tensor]
 
 
 class Plan:
-    """Compiled kernels, and what does not depend on Q, K and V."""
+    """Compiled kernels, and all that does not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands, sequences: slice = slice(None)) -> None:
         """Make the plan of a case; ``sequences`` are the rows of the table of pages that it is about."""
@@ -146,7 +146,7 @@ flash.prepare(Plan)
 
 @flash.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The slope of the cap is taken from the scores, to which no bias may have been added since."""
+    """Return why the kernels refuse the case, or ``None``: the cap's slope is computed from scores without a bias."""
     del device
     if not case.batch:
         return "it makes no plan for a batch of 0"
@@ -156,14 +156,14 @@ def refusal(case: Case, device: str) -> str | None:
 
 
 def bounds_of(runs: list[NDArray[np.int64]], index: type[Any]) -> Iterator[NDArray[Any]]:
-    """Beginnings and ends, (batch, runs, seqlen_q), of the runs of keys that rows see: (seqlen_q, runs, 2) each."""
+    """Yield the starts and the ends of runs, (batch, runs, seqlen_q), given runs (seqlen_q, runs, 2) per element."""
     most = max(one.shape[1] for one in runs)
     filled = [np.pad(one, ((0, 0), (0, most - one.shape[1]), (0, 0))) for one in runs]
     return (np.ascontiguousarray(np.stack(filled)[..., i].swapaxes(1, 2), index) for i in range(2))
 
 
 def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) -> NDArray[np.int64]:
-    """The keys that any row sees, in stretches of at most ``longest``: (batch, stretches, 2), filled up with (0, 0)."""
+    """Return stretches, at most ``longest``, of keys that any row sees: (batch, stretches, 2), padded with (0, 0)."""
     found = []
     for one in runs:
         changes = np.zeros(seqlen_kv + 1, np.int64)
@@ -176,15 +176,15 @@ def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) ->
 
 
 def dequantised(k: Tensor, v: Tensor, scales: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """K and V for many queries, which read each row many times: written out once, in the dtype of the queries."""
+    """Dequantise K and V once, to the dtype of the queries, for many queries that read each row many times."""
     return [(x.to(scale.dtype) * scale[..., None]).to(dtype) for x, scale in zip((k, v), scales, strict=True)]
 
 
 def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:
-    """The bias of scores: it depends on the distance of key and query only, so one row holds all of a head's.
+    """Return the bias by distance of key and query, on which alone it depends: one row per head.
 
     Returns:
-        (heads_q, seqlen_q + seqlen_kv - 1 + spare), by query index - key index + seqlen_kv - 1; (heads_q, 0) where
+        (heads_q, seqlen_q + seqlen_kv - 1 + spare), by query index - key index + seqlen_kv - 1; (heads_q, 0) if
         nothing is added.
     """
     distance = np.arange(case.seqlen_kv - 1, -case.seqlen_q - spare, -1) - case.diagonal_offset
@@ -200,7 +200,7 @@ def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) 
 def flash_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients by recomputing the weights from the LSE, block by block."""
+    """Compute the gradients, recomputing the weights from the LSE block by block."""
     dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
     for group, part in plan.parts:
         rows, keys = group.queries_of, group.keys_of
@@ -215,7 +215,7 @@ def flash_backward(
 
 @flash.backend
 def compiled_for(run: Callable[[], None]) -> str:
-    """The instructions that the code was compiled for, and the threads."""
+    """Return the instruction set that the code was compiled for, and the threads."""
     import numba
 
     run()

@@ -1,9 +1,9 @@
-"""A kernel's only argument: a block of 64-bit integers, in which everything else is found.
+"""A kernel's only argument: a block of 64-bit integers that holds or points to everything else.
 
-So one function starts every kernel on all threads, whatever its dtype, and is compiled once (``scheduling.py``)::
+So a single function, compiled once, starts every kernel on all threads, whatever its dtype (``scheduling.py``)::
 
     0    sizes: batch, heads_q, heads_kv, seqlen_q, seqlen_kv, head_dim, head_dim_v
-    7    two numbers that say how the work is cut, as each kernel tells
+    7    two numbers that describe how the work is divided, specific to each kernel
     9    an address: memory that all threads share
     10   rules: addresses of low, high, bias, sinks, scale, stretches and pages; then the bias' numbers for each head,
          where 0 is no bias, the runs of each row, the pages of a sequence, and the keys of a page, where 0 is no pages
@@ -12,11 +12,11 @@ So one function starts every kernel on all threads, whatever its dtype, and is c
 
 The rules, of int32 and float32, or int64 and float64 for float64:
 
-- ``low``, ``high``: (batch, runs, seqlen_q), the first key of each run that a row sees and the first beyond; empty
-  runs come last.
+- ``low``, ``high``: (batch, runs, seqlen_q), the first key of each run that a row sees, and the one past its last;
+  empty runs come last.
 - ``bias``: (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query index - key index + seqlen_kv - 1.
 - ``sinks``: (heads_q,); -inf is none.
-- ``scale``: (4,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
+- ``scale``: (4,): the factor of Q K^T, which is the case's scale or, before a cap, the scale divided by the softcap; 1;
   the case's scale; the softcap, or 0.
 - ``stretches``: (batch, splits, 2), int64: the keys of each split of ``decode``, the first and the first beyond.
 - ``pages``: (batch, pages of a sequence), int64: where each page of keys lies. K and V are (pages, heads_kv, keys of a
@@ -40,13 +40,13 @@ class Dtypes(NamedTuple):
     """The dtypes that a kernel is compiled for, as NumPy types: Numba keys its cache by them."""
 
     tensors: type[Any]
-    """bfloat16 travels as uint16 and float16 as int16: NumPy has none of the one, and Numba none of the other."""
+    """bfloat16 is passed as uint16 and float16 as int16, as NumPy lacks the former and Numba the latter."""
     index: type[Any]
     """Integer type of the keys' positions in the rules."""
     words: type[Any]
-    """In which matrices are multiplied; int32 for pairs of bfloat16."""
+    """Type of the operands of products; int32 for pairs of bfloat16."""
     number: type[Any]
-    """In which products are added up."""
+    """Type in which products are summed."""
 
 
 class Sizes(NamedTuple):
@@ -62,13 +62,13 @@ class Sizes(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """How the work of a call is cut.
+    """The division of a call's work.
 
     Attributes:
-        numbers: those of the block.
-        tasks: as many; more threads would have nothing to do.
-        counters: as many.
-        shared: numbers, of the LSE's type, in the memory that all threads share.
+        numbers: the block's two numbers.
+        tasks: number of tasks; more threads would have nothing to do.
+        counters: number of counters.
+        shared: size of the memory that all threads share, in numbers of the LSE's type.
     """
 
     numbers: tuple[int, int]
@@ -78,7 +78,7 @@ class Cut(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Mask, bias, sinks and scale of the scores: ``low`` and ``high`` of one batch element, the others of all."""
+    """Mask, bias, sinks and scale of the scores: ``low`` and ``high`` for one batch element, the others for all."""
 
     low: Pointer
     high: Pointer
@@ -94,7 +94,7 @@ class Rules(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """Four dimensions, of any strides."""
+    """A tensor of four dimensions, with any strides."""
 
     data: Pointer
     batch: int
@@ -121,7 +121,7 @@ class Matrix(NamedTuple):
 
 @intrinsic
 def pointer(context: Any, address: Any, kind: Any) -> tuple[Any, Codegen]:
-    """An address as a pointer to numbers of a type."""
+    """Convert an address to a pointer to numbers of a type."""
     result = types.CPointer(kind.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -132,7 +132,7 @@ def pointer(context: Any, address: Any, kind: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def moved(context: Any, start: Any, count: Any) -> tuple[Any, Codegen]:
-    """The pointer to the element of that index."""
+    """Return a pointer to the element with index ``count``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.gep(args[0], [args[1]])
@@ -142,13 +142,13 @@ def moved(context: Any, start: Any, count: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def sizes_in(block: Pointer) -> Sizes:
-    """The sizes at the head of the block."""
+    """Return the sizes at the start of the block."""
     return Sizes(block[0], block[1], block[2], block[3], block[4], block[5], block[6])
 
 
 @compiled
 def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
-    """The rules of the batch's first element."""
+    """Return the rules of the batch's first element."""
     return Rules(
         pointer(block[RULES], index), pointer(block[RULES + 1], index), pointer(block[RULES + 2], number),
         pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), pointer(block[RULES + 5], np.int64),
@@ -158,7 +158,7 @@ def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
 
 @compiled
 def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
-    """The rules of batch element ``b``."""
+    """Return the rules of batch element ``b``."""
     at = b * rules.runs * seqlen_q
     return Rules(
         moved(rules.low, at), moved(rules.high, at), rules.bias, rules.sinks, rules.scale, rules.stretches,
@@ -168,7 +168,7 @@ def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
 
 @compiled
 def tensor_in(block: Pointer, index: int, kind: Number) -> Tensor:
-    """The tensor of that number."""
+    """Return the tensor with number ``index``."""
     at = TENSORS + WORDS * index
     return Tensor(pointer(block[at], kind), block[at + 1], block[at + 2], block[at + 3], block[at + 4])
 

@@ -6,10 +6,10 @@ For each tile of queries and block of keys, transposed as in the forward pass::
     dP^T = V dO^T         dS^T = P^T * (dP^T - delta)     delta = rowsum(dO * O)
     dV += P^T dO          dK += dS^T Q                    dQ^T += K^T dS^T
 
-Five products, each computed once. A task owns its queries, so dQ is its own; dK and dV are added up over all queries of
-the heads that share them, by one task where there are heads enough for all threads, and otherwise by several that each
-have sums of their own, which are then added in a fixed order. Nothing is added by two threads to the same memory, so
-that the result is always the same.
+There are five products, each computed once. A task owns its queries, and so its rows of dQ. dK and dV are summed over
+all queries of the heads that share them: by one task if there are enough heads for all threads, else by several tasks
+with separate sums, which are then added in a fixed order. No two threads add to the same memory, so the result is
+deterministic.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from .tiles import (
 )
 
 BLOCK_KV = 128
-TILES = 4  # of queries in a task's block: what K and V that were packed are used for
+TILES = 4  # tiles of queries in a task's block, which share packed K and V
 
 
 class Scratch(NamedTuple):
@@ -73,8 +73,8 @@ class Scratch(NamedTuple):
         dout_sum: dO, likewise.
         dq_t: dQ^T, (tiles, head_dim, TILE).
         normalizer: LSE, (tiles, TILE); +inf for rows that see no key.
-        delta: as :func:`row_products` says, likewise.
-        lows: as :func:`forward.bound_tile` says; so are the next two.
+        delta: see :func:`row_products`, likewise.
+        lows: see :func:`forward.bound_tile`, as for the next two.
         highs: likewise.
         bounds: likewise.
         loaded: rows of Q or dO before they are transposed, in words.
@@ -85,10 +85,10 @@ class Scratch(NamedTuple):
         k_sum: of K, to be summed over rows.
         s: scores, (BLOCK_KV, TILE).
         dp: gradients of the weights, likewise.
-        p_rows: as :func:`differentiate` says; so are the next two.
+        p_rows: see :func:`differentiate`, as for the next two.
         ds_rows: likewise.
         ds_pairs: likewise.
-        ones: factors of what is added up.
+        ones: factors for :func:`multiply_add`.
         spare: for :func:`tiles.unpack`.
     """
 
@@ -122,7 +122,7 @@ def scratch_at(
     start: int, tiles: int, runs: int, row_k: int, row_v: int, row_d: int, row_o: int, dq: Number, index: Number,
     words: Number, number: Number,
 ) -> Any:  # fmt: skip
-    """A thread's scratch memory from an address on, and the address behind it."""
+    """Return a thread's scratch memory that starts at an address, and the address past its end."""
     weights, rows = BLOCK_KV * TILE // per_word(words), tiles * TILE
     dot = after(start, rows * row_k, words)
     q_sum = after(dot, rows * row_v, words)
@@ -163,7 +163,7 @@ def load_tile(
     dout: Matrix, q: Matrix, out: Matrix, lse: Matrix, rules: Rules, seqlen_q: int, i: int, row: int, count: int,
     scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Tile ``i`` of a block of queries, ``count`` rows from ``row`` on: what their gradients are made of."""
+    """Load all that the gradients need of tile ``i`` of a block of queries: ``count`` rows from ``row`` on."""
     words, number = scratch.qt, scratch.dq_t
     pair, loaded = per_word(words), scratch.loaded
     inner, inner_v = (q.width + pair - 1) // pair, (out.width + pair - 1) // pair
@@ -195,7 +195,7 @@ def add_gradients(
     dout: Matrix, q: Matrix, k: Matrix, v: Matrix, out: Matrix, lse: Matrix, dq: Matrix, dk_sum: Pointer,
     dv_sum: Pointer, sizes: Sizes, rules: Rules, bias: Pointer, start: int, tiles: int, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Gradients of a block of queries of one head: its rows of ``dq``, and its share of ``dk_sum`` and ``dv_sum``.
+    """Compute the rows of ``dq`` of a block of queries of one head, and add its share to ``dk_sum`` and ``dv_sum``.
 
     Args:
         dout: (seqlen_q, head_dim_v).
@@ -204,15 +204,15 @@ def add_gradients(
         v: (seqlen_kv, head_dim_v).
         out: (seqlen_q, head_dim_v).
         lse: (seqlen_q, 1).
-        dq: rows of it are filled, (seqlen_q, head_dim).
-        dk_sum: (seqlen_kv, head_dim), padded and flat, still to be multiplied by the scale.
+        dq: (seqlen_q, head_dim), of which the block's rows are filled.
+        dk_sum: (seqlen_kv, head_dim), padded and flat, not yet multiplied by the scale.
         dv_sum: (seqlen_kv, head_dim_v), padded and flat.
-        sizes: of the case.
-        rules: of this element of the batch.
-        bias: of this head.
+        sizes: sizes of the case.
+        rules: rules of this element of the batch.
+        bias: bias of this head.
         start: first row.
-        tiles: of rows.
-        scratch: as said.
+        tiles: number of tiles of rows.
+        scratch: the thread's scratch memory.
     """
     words, number, scale = scratch.qt, scratch.s, rules.scale
     seqlen_q, seqlen_kv, head_dim, head_dim_v = sizes.seqlen_q, sizes.seqlen_kv, sizes.head_dim, sizes.head_dim_v
@@ -223,7 +223,7 @@ def add_gradients(
     s, dp, p_rows, ds_rows, ds_pairs = scratch.s, scratch.dp, scratch.p_rows, scratch.ds_rows, scratch.ds_pairs
     bounds, dq_t, ones = scratch.bounds, scratch.dq_t, scratch.ones
     softcap, biased = scale[3], rules.bias_row > 0
-    unit = scale[1] if softcap > 0 or biased else scale[0]  # what remains to multiply scores by
+    unit = scale[1] if softcap > 0 or biased else scale[0]  # the factor that is still to be applied to scores
 
     # phase: copies
     fill(dq_t, 0, tiles * row_d * TILE, 0)
@@ -305,14 +305,14 @@ def add_gradients(
 
 @compiled
 def add_to(total: Pointer, part: Pointer, count: int) -> None:
-    """``total += part``, so many numbers; whole registers."""
+    """Add ``count`` numbers, in whole registers: ``total += part``."""
     for at in range(0, count, lanes_of(total)):
         store(total, at, load(total, at) + load(part, at))
 
 
 @compiled
 def finish(gradient: Matrix, rows: int, total: Pointer, scale: float, spare: Pointer) -> None:
-    """Sums to a gradient: multiplied by ``scale`` and rounded."""
+    """Write sums to a gradient, multiplied by ``scale`` and rounded."""
     row_size, lanes = padded(gradient.width, total), lanes_of(total)
     factor = spread(total, scale)
     for at in range(0, rows * row_size, lanes):
@@ -321,14 +321,14 @@ def finish(gradient: Matrix, rows: int, total: Pointer, scale: float, spare: Poi
 
 
 def parts_of(owners: int, pieces: int, threads: int) -> int:
-    """Into how many parts the queries of a group of heads are cut: one, where groups are enough for all threads."""
+    """Return the number of parts into which a group's queries are divided: 1 if groups are enough for all threads."""
     if owners >= 4 * threads or owners % threads == 0:
         return 1
     return min((4 * threads + owners - 1) // owners, pieces)
 
 
 def backward_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
-    """Into so many parts of a group of heads; the memory that is shared has the sums of dK and dV of each part."""
+    """Divide the queries of each group of heads into parts; shared memory holds the sums of dK and dV of each part."""
     del splits
     owners, group = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv
     parts = parts_of(owners, group * -(-sizes.seqlen_q // (TILE * TILES)), threads)
@@ -338,16 +338,16 @@ def backward_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut
 
 
 def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
-    """The backward pass; a function that closes over ``sources``, as ``entry.py`` says why, and over types."""
+    """Return the backward pass, a function that closes over ``sources`` (see ``entry.py``) and over types."""
     kind, index, words, number = dtypes
 
     def backward(block: Pointer) -> None:
-        """The work of one thread: the heads that share keys, or a part of their queries, until there are none left.
+        """Do the work of one thread: groups of heads that share keys, or parts of their queries, until none are left.
 
-        The block's tensors are dO, Q, K, V, the output, dQ, dK, dV and the LSE. Its first number is that of the parts
-        into which the queries of a group of heads are cut; where there is more than one, the shared memory has the sums
-        of dK and dV of each. Its counters count tasks and then, for each group of heads, its parts that are done. The
-        ``sinks`` are in the LSE already.
+        The block's tensors are dO, Q, K, V, the output, dQ, dK, dV and the LSE. Its first number is the number of parts
+        into which the queries of a group of heads are divided; if there are several, shared memory holds the sums of dK
+        and dV of each. Its counters count tasks and then, for each group of heads, finished parts. The LSE already
+        includes the ``sinks``.
         """
         assert sources >= 0
         sizes, rules, parts = sizes_in(block), rules_in(block, index, number), block[CUT]
@@ -375,7 +375,7 @@ def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
             b, g = owner // sizes.heads_kv, owner % sizes.heads_kv
             sums = pointer(behind, number) if parts == 1 else moved(shared, task * size_sums)
             fill(sums, 0, size_sums, 0)
-            for piece in range(part, blocks * group, parts):  # in turn, so that parts of a causal mask weigh the same
+            for piece in range(part, blocks * group, parts):  # interleaved, for equal work under a causal mask
                 h, start = g * group + piece // blocks, piece % blocks * TILE * TILES
                 tiles = min(TILES, (seqlen_q - start + TILE - 1) // TILE)
                 add_gradients(
@@ -384,7 +384,7 @@ def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
                     matrix_of(dq, b, h, head_dim), sums, moved(sums, size_k), sizes, rules_of(rules, b, seqlen_q),
                     moved(rules.bias, h * rules.bias_row), start, tiles, scratch,
                 )  # fmt: skip
-            if next_task(block, counter + 1 + owner) == parts - 1:  # the last of its parts adds them up, in their order
+            if next_task(block, counter + 1 + owner) == parts - 1:  # the last part adds them up, in order
                 if parts > 1:
                     sums = moved(shared, owner * parts * size_sums)
                     for other in range(size_sums, parts * size_sums, size_sums):

@@ -1,14 +1,15 @@
-"""A few queries over many keys, as when text is generated: the keys are split, and what the splits give is merged.
+"""A few queries over many keys, as in text generation: the keys are split, and the splits' results are merged.
 
-With so few queries a register of 16 would be nearly empty, so here rows of K and V lie along the registers::
+With so few queries a register of 16 queries would be nearly empty, so here rows of K and V fill the registers::
 
     S = Q K^T            dot products; a register of the result holds one query's scores with 16 keys
     P = exp(S - max)
     O = O + P V          a register holds 16 columns of V and of O
 
-All queries of all heads that share their keys go together, so that each key is read from memory once: that is what such
-a call costs. A split has at most a fixed number of keys, so that the result does not hang on the number of threads;
-keys that no query sees are in none. Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
+All queries of all heads that share keys are computed together, so that each key is read from memory once; reading is
+the cost of such a call. A split has at most a fixed number of keys, so that the result does not depend on the number of
+threads; keys that no query sees are in no split. Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context
+inference" (2023).
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ from .tiles import (
     wide,
 )
 
-QUERIES = 16  # of a head: with more of them registers fill with queries
+QUERIES = 16  # at most, per head: more queries fill registers in the forward kernel
 SPLIT = 512  # keys, or pairs of bfloat16: half a MiB of K and V at a head_dim of 128
 
 
 def store_weights(p: Pointer, at: int, weights: Pointer) -> None:
-    """A vector of weights of neighbouring keys, from number ``at`` of ``p`` on."""
+    """Store a vector of weights of neighbouring keys from number ``at`` of ``p`` on."""
     raise NotImplementedError  # compiled code has the following
 
 
@@ -85,7 +86,7 @@ def _store_weights(p: Pointer, at: int, weights: Pointer) -> Any:
 def weigh_row(
     s: Pointer, p: Pointer, at: int, vectors: int, low: int, high: int, index: Pointer, state: Pointer
 ) -> None:
-    """One query's softmax, not normalised: its scores from ``s[at]`` on to weights in ``p``.
+    """Compute one query's unnormalised softmax: from scores ``s[at:]`` to weights in ``p``.
 
     Args:
         s: scores, (queries, keys of a split).
@@ -94,7 +95,7 @@ def weigh_row(
         vectors: registers of keys.
         low: first key that the query sees, counted from the row's first.
         high: first key beyond, likewise.
-        index: a pointer to integers of the type that keys are counted in.
+        index: a pointer to integers of the index type.
         state: to fill: the largest score, and the sum of the weights.
     """
     lanes = lanes_of(s)
@@ -118,16 +119,16 @@ def weigh_row(
 
 @compiled
 def hide_gaps(s: Pointer, at: int, rules: Rules, seqlen_q: int, row: int, begin: int, keys: int) -> int:
-    """-inf between the runs of keys that a row sees; returns the first key beyond the last run.
+    """Set scores between the runs of keys that a row sees to -inf; return the first key past the last run.
 
     Args:
-        s: scores; the row's are at ``at``, those of ``keys`` keys from ``begin`` on.
-        at: as said.
-        rules: of this element of the batch.
-        seqlen_q: as said.
-        row: as said.
-        begin: as said.
-        keys: as said.
+        s: scores.
+        at: index of the row's first score.
+        rules: rules of this element of the batch.
+        seqlen_q: number of queries.
+        row: index of the query.
+        begin: key of the first score.
+        keys: number of keys.
     """
     last = wide(rules.high[row])
     for run in range(1, rules.runs):
@@ -141,7 +142,7 @@ def hide_gaps(s: Pointer, at: int, rules: Rules, seqlen_q: int, row: int, begin:
 
 @compiled
 def padded_row(width: int, words: Number) -> int:
-    """Words of a row of so many numbers, padded to whole registers."""
+    """Return the number of words of a row of ``width`` numbers, padded to whole registers."""
     pair = per_word(words)
     return padded((width + pair - 1) // pair, words)
 
@@ -153,7 +154,7 @@ class Scratch(NamedTuple):
         q: the queries, (queries, head_dim), in words.
         s: their scores, (queries, keys of a split).
         p: their weights, in words.
-        tile: of K or V, where they are not read from where they lie, (TILE, head_dim or head_dim_v), in words.
+        tile: a tile of K or V, if they are not read in place, (TILE, head_dim or head_dim_v), in words.
         crossed: for :func:`streaming.multiply_rows`.
         spare: for :func:`tiles.unpack`.
     """
@@ -168,7 +169,7 @@ class Scratch(NamedTuple):
 
 @compiled
 def scratch_at(start: int, queries: int, row_k: int, row_v: int, out: Number, words: Number, number: Number) -> Any:
-    """A thread's scratch memory from an address on, and the address behind it."""
+    """Return a thread's scratch memory that starts at an address, and the address past its end."""
     lanes = lanes_of(number)
     s = after(start, queries * row_k, words)
     p = after(s, queries * SPLIT * per_word(words), number)
@@ -187,27 +188,27 @@ def attend_split(
     q: Tensor, k: Matrix, v: Matrix, sizes: Sizes, rules: Rules, b: int, head: int, begin: int, end: int,
     sums: Pointer, state: Pointer, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Some keys, and all queries that share them: fills ``sums`` and ``state``.
+    """Attend from all queries that share keys to a range of these keys, filling ``sums`` and ``state``.
 
     Args:
         q: (batch, heads_q, seqlen_q, head_dim).
         k: (seqlen_kv, head_dim).
         v: (seqlen_kv, head_dim_v).
-        sizes: of the case.
-        rules: of this element of the batch.
+        sizes: sizes of the case.
+        rules: rules of this element of the batch.
         b: element of the batch.
-        head: the first of those that share the keys.
+        head: the first query head that shares the keys.
         begin: first key.
-        end: first key beyond.
-        sums: of weighted values, (group * seqlen_q, head_dim_v padded).
+        end: one past the last key.
+        sums: sums of weighted values, (group * seqlen_q, head_dim_v padded).
         state: largest score and sum of weights, (group * seqlen_q, 2).
-        scratch: as said.
+        scratch: the thread's scratch memory.
     """
     seqlen_q, seqlen_kv, scale, words, number = sizes.seqlen_q, sizes.seqlen_kv, rules.scale, scratch.p, scratch.s
     group = sizes.heads_q // sizes.heads_kv
     queries, keys = group * seqlen_q, end - begin
     pair, lanes = per_word(words), lanes_of(number)
-    room = SPLIT * pair  # of a row of scores
+    room = SPLIT * pair  # length of a row of scores
     row_k, row_v = padded_row(sizes.head_dim, words), padded_row(sizes.head_dim_v, words)  # in words
     s, p, tile = scratch.s, scratch.p, scratch.tile
     # phase: copies
@@ -215,7 +216,7 @@ def attend_split(
     for h in range(group):
         pack(scratch.q, h * seqlen_q * row_k, row_k, matrix_of(q, b, head + h, sizes.head_dim), 0, seqlen_q)
 
-    # Where K and V lie in memory as the kernels want them, they are read from there; the rest is copied to a tile.
+    # K and V are read in place if their memory layout permits; the rest is copied to a tile.
     whole = keys - keys % lanes if in_place(k, words) else 0
     row = k.row // pair
     # phase: qk
@@ -268,7 +269,7 @@ def merge(
     out: Matrix, lse: Matrix, sink: float, sums: Pointer, state: Pointer, splits: int, queries: int, row: int,
     rows: int, row_size: int, spare: Pointer,
 ) -> None:  # fmt: skip
-    """The splits of one head's queries to their output and LSE.
+    """Merge the splits of one head's queries into output and LSE.
 
     Args:
         out: to fill, (seqlen_q, head_dim_v).
@@ -276,12 +277,12 @@ def merge(
         sink: of this head; -inf is none.
         sums: (splits, queries, head_dim_v padded); the first split's is overwritten.
         state: (splits, queries, 2).
-        splits: as said.
-        queries: of all heads that share keys.
-        row: of this head's first query among the queries.
-        rows: of this head.
+        splits: number of splits.
+        queries: number of queries of all heads that share keys.
+        row: index of this head's first query among these.
+        rows: number of this head's queries.
         row_size: head_dim_v, padded.
-        spare: one register's numbers of the output's dtype.
+        spare: room for one register of numbers of the output's dtype.
     """
     # phase: softmax
     for i in range(rows):
@@ -311,7 +312,7 @@ def merge_group(
     out: Tensor, lse: Tensor, sinks: Pointer, sums: Pointer, states: Pointer, sizes: Sizes, owner: int, splits: int,
     row_size: int, spare: Pointer,
 ) -> None:  # fmt: skip
-    """Fill ``out`` and ``lse`` of the query heads that share one head of keys, ``owner``.
+    """Merge the splits of all query heads that share one key head, ``owner``, into ``out`` and ``lse``.
 
     Args:
         out: (batch, heads_q, seqlen_q, head_dim_v).
@@ -319,11 +320,11 @@ def merge_group(
         sinks: (heads_q,).
         sums: (owners, splits, queries, row_size), where queries are the group's; overwritten.
         states: (owners, splits, queries, 2).
-        sizes: of the case.
-        owner: batch element * heads_kv + head of keys.
-        splits: of the keys.
+        sizes: sizes of the case.
+        owner: batch element * heads_kv + key head.
+        splits: number of splits of the keys.
         row_size: head_dim_v, padded.
-        spare: one register's numbers of the output's dtype.
+        spare: room for one register of numbers of the output's dtype.
     """
     group, rows = sizes.heads_q // sizes.heads_kv, sizes.seqlen_q
     b, first, queries = owner // sizes.heads_kv, owner % sizes.heads_kv * group, group * rows
@@ -337,7 +338,7 @@ def merge_group(
 
 
 def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
-    """Into so many splits of the keys; the memory that is shared has their sums of values, and then their states."""
+    """Divide the keys into splits; shared memory holds their sums of values, followed by their states."""
     pair = 2 if dtypes.words is np.int32 else 1
     lanes = TARGET.lanes(8 * np.dtype(dtypes.number).itemsize)
     owners, queries = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv * sizes.seqlen_q
@@ -347,16 +348,16 @@ def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
 
 
 def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
-    """The forward pass of a few queries; a function that closes over ``sources``, as ``entry.py`` says why."""
+    """Return the forward pass for a few queries, a function that closes over ``sources`` (see ``entry.py``)."""
     kind, index, words, number = dtypes
 
     def decode(block: Pointer) -> None:
-        """The work of one thread: splits, until there are none left; and merging, where it did an owner's last one.
+        """Do the work of one thread: splits, until none are left, and a merge after the last split of an owner.
 
-        At most ``QUERIES`` queries of each head. The block's tensors are Q, K, V, the output and the LSE, and its first
-        number is that of the splits. Its counters count tasks and then, for each group of heads, its splits that are
-        done. The shared memory has sums of weighted values, (groups of heads, splits, queries of a group, head_dim_v
-        padded), and then the largest score and the sum of weights of each, likewise.
+        There are at most ``QUERIES`` queries per head. The block's tensors are Q, K, V, the output and the LSE, and its
+        first number is the number of splits. Its counters count tasks and then, for each group of heads, finished
+        splits. Shared memory holds sums of weighted values, (groups of heads, splits, queries of a group, head_dim_v
+        padded), followed by the largest score and the sum of weights of each, likewise.
         """
         assert sources >= 0
         sizes, rules, splits = sizes_in(block), rules_in(block, index, number), block[CUT]

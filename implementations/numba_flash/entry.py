@@ -1,6 +1,6 @@
-"""The four kernels, compiled for a dtype: what the rest of the package looks like from outside.
+"""The interface of the package: its four kernels, compiled for a dtype, and their calls.
 
-A kernel is given a block of integers, which ``arguments.py`` draws. Its tensors:
+A kernel takes a block of integers, laid out as in ``arguments.py``. Its tensors:
 
 - ``forward`` and ``decode``: Q, K, V, the output, the LSE.
 - ``decode_int8``: Q, K, V, the scales of K and of V, (batch, heads_kv, seqlen_kv, 1), the output, the LSE.
@@ -50,43 +50,43 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Cut]]] = {
     "decode": (decode_for, decode_cut),
     "decode_int8": (decode_int8_for, decode_int8_cut),
 }
-"""For each kernel: the function that makes it, and the one that cuts its work into parts."""
+"""For each kernel: the function that creates it, and the one that divides its work."""
 
 BITS = {"float64": np.float64, "float32": np.float32, "float16": np.int16, "bfloat16": np.uint16}
 
 
 def dtypes_of(dtype: str) -> Dtypes:
-    """The types that a dtype's kernels are compiled for.
+    """Return the types that a dtype's kernels are compiled for.
 
     Raises:
-        KeyError: for a dtype that there is no kernel for.
+        KeyError: for a dtype without kernels.
     """
     if dtype == "float64":
         return Dtypes(np.float64, np.int64, np.float64, np.float64)
-    pairs = dtype == "bfloat16" and TARGET.bfloat16_dot is not None  # otherwise they are made float32 on the way in
+    pairs = dtype == "bfloat16" and TARGET.bfloat16_dot is not None  # otherwise they are loaded as float32
     return Dtypes(BITS[dtype], np.int32, np.int32 if pairs else np.float32, np.float32)
 
 
 @functools.cache
 def kernel(name: str, dtype: str) -> int:
-    """The address of a kernel for a dtype; kept on disk for the next process.
+    """Return the address of a kernel for a dtype; compiled code is cached on disk.
 
     One specialisation serves all strides, sizes, masks and score modifications.
 
     Raises:
-        KeyError: for a dtype that there is no kernel for.
+        KeyError: for a dtype without kernels.
     """
-    # Numba looks at the file of the function that it keeps compiled, and not at those that this one calls. What a
-    # function closes over it does look at: a checksum of all files, so that a change in any of them is compiled.
+    # Numba's cache checks the file of the cached function, but not those of its callees. It also checks the values
+    # that the function closes over: here a checksum of all files, so that a change in any of them recompiles.
     sources = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))))
     source, _ = KERNELS[name]
-    # Each dtype has files of its own: Numba numbers those of one name, and two processes that compile different dtypes
-    # at the same moment would write the same number.
+    # Each dtype has its own cache files: Numba numbers the files of one name, and two processes that compile different
+    # dtypes at the same time would write the same number.
     return kept(named(source(sources, dtypes_of(dtype)), f"{name}_of_{dtype}"))
 
 
 class Call:
-    """A kernel, and what is the same in all of its calls.
+    """A kernel with the arguments that are the same in all of its calls.
 
     Args:
         name: of the kernel.
@@ -105,18 +105,18 @@ class Call:
         self._before += (rules[BIAS].shape[1], rules[LOW].shape[1], rules[PAGES].shape[1], case.page_size or 0)
         self._counters, self._shared = (0,) * cut.counters, cut.shared
         self._laid: tuple[list[tuple[int, ...]], array[int]] = [], array("q")
-        # All of them or one: OpenMP ends the threads that a smaller team leaves over, and makes them anew for the next.
+        # All threads or one: OpenMP ends threads that a smaller team does not need, and recreates them for the next.
         self.threads = threads if cut.tasks > 1 and work_of(sizes) >= WORTH_A_THREAD else 1
         self._kernel = kernel(name, case.dtype)
         self._alone = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._kernel)
 
     def start(self, lse: Tensor, *tensors: Tensor) -> None:
-        """Compute; the other tensors are in the kernel's order."""
+        """Run the kernel; the other tensors are in the kernel's order."""
         tensors = (*tensors, lse)
         strides, laid = self._laid
         if [*map(Tensor.stride, tensors)] != strides:
             strides, laid = self._laid = self._lay(tensors)
-        block = laid[:]  # each call has its own: it counts tasks
+        block = laid[:]  # each call has its own block, as it counts tasks
         at = TENSORS
         for address in map(Tensor.data_ptr, tensors):
             block[at] = address
@@ -131,18 +131,18 @@ class Call:
             threads().start(self._kernel, begin, self.threads)
 
     def _lay(self, tensors: Sequence[Tensor]) -> tuple[list[tuple[int, ...]], array[int]]:
-        """A block for tensors of such strides, and these; their addresses are left out."""
+        """Return the strides of the tensors, and a block for such tensors without their addresses."""
         strides = [tensor.stride() for tensor in tensors]
         words = (word for stride in strides for word in (0, *(stride if len(stride) == 4 else (*stride, 0))))
         return strides, array("q", (*self._before, *words, *self._counters))
 
 
 def work_of(sizes: Sizes) -> int:
-    """Multiply-adds of the two products, whatever the mask."""
+    """Return the multiply-adds of the two products, without regard to the mask."""
     return sizes.batch * sizes.heads_q * sizes.seqlen_q * sizes.seqlen_kv * (sizes.head_dim + sizes.head_dim_v)
 
 
 @functools.cache
 def threads() -> Threads:
-    """The threads of this process."""
+    """Return the threads of this process."""
     return Threads()

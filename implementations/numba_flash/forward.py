@@ -1,14 +1,14 @@
 """The forward pass, as in Dao, "FlashAttention-2" (2023), algorithm 1, with everything transposed.
 
-A task is a block of queries of a few heads that share their keys. Keys and values are streamed past it, ``BLOCK_KV`` at
-a time, and for each tile of queries
+A task is a block of queries of a few heads that share keys. Keys and values are streamed past it, ``BLOCK_KV`` at a
+time, and for each tile of queries
 
     S^T = K Q^T          a register holds one key's scores with 16 queries
     P^T = exp(S^T - max) and O^T is corrected whenever a larger score turns up
     O^T = O^T + V^T P^T
 
-Both products read K and V a number at a time, as they lie in memory, so neither is transposed; only Q and O are, once
-for each task. What a tile needs stays in the second-level cache.
+Both products read K and V one number at a time in memory order, so neither is transposed; only Q and O are, once per
+task. The data of a tile stays in the second-level cache.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ from .tiles import (
 )
 
 BLOCK_KV = 128
-TILES = 8  # of one task: what K and V that were packed are used for
+TILES = 8  # tiles of one task, which share packed K and V
 
 
 @compiled
 def bounds_of_tile(low: Pointer, high: Pointer, at: int, count: int) -> tuple[int, int, int, int]:
-    """First key that any of a tile's rows sees, the first beyond; and the run of keys that all of them see."""
+    """Return the bounds of the keys that any of a tile's rows sees, and of the keys that all of them see."""
     first, beyond, from_all, to_all = wide(high[at]), 0, 0, wide(high[at])
     for i in range(at, at + count):
         if low[i] < high[i]:
@@ -77,7 +77,7 @@ def bounds_of_tile(low: Pointer, high: Pointer, at: int, count: int) -> tuple[in
 def bound_tile(
     lows: Pointer, highs: Pointer, bounds: Pointer, rules: Rules, seqlen_q: int, i: int, row: int, count: int
 ) -> None:
-    """The runs of keys that rows of tile ``i`` see, from ``row`` on; lanes without a row copy the last row's."""
+    """Load the runs of keys that rows of tile ``i`` see, from ``row`` on; lanes without a row copy the last row's."""
     for run in range(rules.runs):
         t = i * rules.runs + run
         low, high = moved(rules.low, run * seqlen_q), moved(rules.high, run * seqlen_q)
@@ -89,7 +89,7 @@ def bound_tile(
 
 @compiled
 def any_sees(bounds: Pointer, count: int, begin: int, end: int) -> bool:
-    """Whether any of the first ``count`` runs of tiles has a key of ``begin`` to ``end``."""
+    """Whether any of the first ``count`` runs of tiles has a key in ``begin`` to ``end``."""
     seen = False
     for t in range(count):
         seen = seen or max(bounds[4 * t], begin) < min(bounds[4 * t + 1], end)
@@ -97,19 +97,19 @@ def any_sees(bounds: Pointer, count: int, begin: int, end: int) -> bool:
 
 
 class Scratch(NamedTuple):
-    """The scratch memory of a thread: room for a task of the size that :func:`shape_of_tasks` says.
+    """The scratch memory of a thread: room for a task of the size given by :func:`shape_of_tasks`.
 
     Attributes:
         qt: Q^T of each tile, (heads * tiles, head_dim, TILE), in words.
         ot: O^T of each tile, (heads * tiles, head_dim_v, TILE).
-        highest: as :func:`softmax.weigh` says, (heads * tiles, TILE); so are the next two.
+        highest: see :func:`softmax.weigh`, as for the next two, (heads * tiles, TILE).
         total: likewise.
         rescale: (TILE,).
         lows: first key of each run that a row sees, (tiles, runs, TILE).
-        highs: the first beyond, likewise.
-        bounds: what :func:`bounds_of_tile` says of each tile's runs, (tiles, runs, 4).
-        k: a block of K, where it is not read from where it lies.
-        v: the same of V.
+        highs: one past the last, likewise.
+        bounds: the results of :func:`bounds_of_tile` for each tile's runs, (tiles, runs, 4).
+        k: a block of K, if it is not read in place.
+        v: a block of V, likewise.
         s: a tile of scores, (BLOCK_KV, TILE).
         p: its weights, in words.
         loaded: a tile's queries before they are transposed, (TILE, head_dim), in words.
@@ -139,7 +139,7 @@ def scratch_at(
     start: int, heads: int, tiles: int, runs: int, head_dim: int, head_dim_v: int, out: Number, index: Number,
     words: Number, number: Number,
 ) -> tuple[Scratch, int]:  # fmt: skip
-    """Memory from an address on for tasks of ``heads`` heads and ``tiles`` tiles of each, and the address behind it."""
+    """Return scratch memory for tasks of ``heads`` heads with ``tiles`` tiles each, and the address past its end."""
     pair = per_word(words)
     row_k, row_v = padded((head_dim + pair - 1) // pair, words), padded(head_dim_v, words)
     row_o = padded(head_dim_v, number)
@@ -171,7 +171,7 @@ def begin_task(
     q: Tensor, rules: Rules, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, row_k: int,
     scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Load a task's queries, what they see, and what the softmax of each begins with."""
+    """Load a task's queries and mask bounds, and initialise the state of the softmax."""
     pair = per_word(scratch.qt)
     inner = (sizes.head_dim + pair - 1) // pair
     for i in range(tiles):
@@ -184,7 +184,7 @@ def begin_task(
             fill(scratch.loaded, count * row_k, (padded(count, scratch.ot) - count) * row_k, 0)
             transpose(scratch.qt, t * row_k * TILE, TILE, scratch.loaded, 0, row_k, count, inner)
             fill(scratch.highest, t * TILE, TILE, sink * LOG2_E)
-            # A sink is a key that was met before all others and has no value.
+            # A sink is treated as a key before all others, without a value.
             fill(scratch.total, t * TILE, TILE, 1 if sink > -np.inf else 0)
 
 
@@ -193,7 +193,7 @@ def end_task(
     out: Tensor, lse: Tensor, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, runs: int,
     row_o: int, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Sums of weighted values over those of weights, and the logarithms of these, to where the caller wants them."""
+    """Normalise the sums of weighted values, and write the output and the LSE."""
     ot, inverse, lanes = scratch.ot, scratch.rescale, lanes_of(scratch.ot)
     for h in range(heads):
         rows = matrix_of(lse, b, head + h, 1)
@@ -201,7 +201,7 @@ def end_task(
             t, row = h * tiles + i, start + i * TILE
             count = min(TILE, sizes.seqlen_q - row)
             own = 4 * i * runs
-            if scratch.bounds[own] >= scratch.bounds[own + 1]:  # no key was seen, and nothing was ever stored
+            if scratch.bounds[own] >= scratch.bounds[own + 1]:  # no key is visible, and nothing was stored
                 fill(ot, t * row_o * TILE, row_o * TILE, 0)
             for lane in range(count):
                 weight = scratch.total[t * TILE + lane]
@@ -221,7 +221,7 @@ def attend(
     q: Tensor, k: Matrix, v: Matrix, out: Tensor, lse: Tensor, sizes: Sizes, rules: Rules, b: int, head: int,
     heads: int, start: int, tiles: int, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """One task: rows ``start`` and following of ``heads`` heads from ``head`` on, which share ``k`` and ``v``.
+    """Compute one task: rows from ``start`` on of ``heads`` heads from ``head`` on, which share ``k`` and ``v``.
 
     Args:
         q: (batch, heads_q, seqlen_q, head_dim).
@@ -229,27 +229,27 @@ def attend(
         v: (seqlen_kv, head_dim_v).
         out: to fill, (batch, heads_q, seqlen_q, head_dim_v).
         lse: to fill, (batch, heads_q, seqlen_q).
-        sizes: of the case.
-        rules: of this element of the batch.
+        sizes: sizes of the case.
+        rules: rules of this element of the batch.
         b: element of the batch.
         head: first head.
-        heads: how many.
+        heads: number of heads.
         start: first row.
-        tiles: of rows, for each head.
-        scratch: as said.
+        tiles: number of tiles of rows, per head.
+        scratch: the thread's scratch memory.
     """
     seqlen_q, head_dim_v = sizes.seqlen_q, sizes.head_dim_v
     qt, ot, s, p, bounds, scale = scratch.qt, scratch.ot, scratch.s, scratch.p, scratch.bounds, rules.scale
     lanes, pair = lanes_of(s), per_word(qt)
     inner = (sizes.head_dim + pair - 1) // pair
     row_k, row_v, row_o = padded(inner, qt), padded(head_dim_v, qt), padded(head_dim_v, ot)
-    # Where K and V lie in memory as the kernels want them, row behind row, they are read from there.
+    # K and V are read in place if their rows are contiguous as the kernels need them.
     k_in_place = in_place(k, qt) and k.row == k.width
     v_in_place = pair == 1 and in_place(v, qt) and v.row == v.width
     k_tile, v_tile = flat(k, qt) if k_in_place else scratch.k, flat(v, qt) if v_in_place else scratch.v
     k_at, v_at = 0, 0
     softcap, biased = scale[3], rules.bias_row > 0
-    unit = scale[1] if softcap > 0 or biased else scale[0]  # what the softmax has to multiply scores by
+    unit = scale[1] if softcap > 0 or biased else scale[0]  # the factor that the softmax applies to scores
 
     # phase: copies
     begin_task(q, rules, sizes, b, head, heads, start, tiles, row_k, scratch)
@@ -311,7 +311,7 @@ def attend(
 
 
 def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threads: int) -> tuple[int, int]:
-    """Heads of a task, which share their keys, and tiles of each: ``TILES`` in all, or fewer, to occupy all threads."""
+    """Return a task's number of heads and of tiles per head: ``TILES`` tiles in all, or fewer to occupy all threads."""
     group = heads_q // heads_kv
     heads = min(group, TILES)
     while group % heads:
@@ -323,18 +323,18 @@ def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threa
 
 
 def forward_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
-    """Tasks of so many heads and so many tiles of each."""
+    """Divide the work into tasks as given by :func:`shape_of_tasks`."""
     del dtypes, splits
     heads, tiles = shape_of_tasks(sizes.batch, sizes.heads_q, sizes.heads_kv, sizes.seqlen_q, threads)
     return Cut((heads, tiles), sizes.batch * sizes.heads_q // heads * -(-sizes.seqlen_q // (TILE * tiles)), counters=1)
 
 
 def forward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
-    """The forward pass; a function that closes over ``sources``, as ``entry.py`` says why, and over types."""
+    """Return the forward pass, a function that closes over ``sources`` (see ``entry.py``) and over types."""
     kind, index, words, number = dtypes
 
     def forward(block: Pointer) -> None:
-        """The work of one thread: tasks of some heads and some tiles of each, until there are no more.
+        """Do the work of one thread: tasks of some heads and some tiles of each, until none are left.
 
         The block's tensors are Q, K, V, the output and the LSE, its two numbers are those of :func:`shape_of_tasks`,
         and it has one counter.
@@ -353,7 +353,7 @@ def forward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         counter = TENSORS + 5 * WORDS
         task = next_task(block, counter)
         while task < blocks * together:
-            start = (blocks - 1 - task // together) * rows  # the last rows of a causal mask see the most
+            start = (blocks - 1 - task // together) * rows  # longest first: last rows of a causal mask see most
             b, head = task % together * heads // sizes.heads_q, task % together * heads % sizes.heads_q
             count = min(tiles, (sizes.seqlen_q - start + TILE - 1) // TILE)
             own, g = rules_of(rules, b, sizes.seqlen_q), head // group

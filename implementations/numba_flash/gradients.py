@@ -1,4 +1,4 @@
-"""A tile of scores in the backward pass: weights and their gradients, and what the softmax takes off them.
+"""A tile of scores in the backward pass: weights and their gradients, through the softmax.
 
 Tiles are transposed, as in ``softmax.py``.
 """
@@ -19,7 +19,7 @@ def differentiate(
     s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
     lse: Pointer, delta: Pointer, at: int, softcap: float,
 ) -> None:  # fmt: skip
-    """Weights P from scores, and dS from dP; through the cap where there is one.
+    """Compute weights P from scores, and dS from dP, through the cap if there is one.
 
     Args:
         s: scores, transposed, (keys, TILE).
@@ -27,13 +27,13 @@ def differentiate(
         p_rows: to fill: P, (keys, TILE); in words, a word is two neighbouring queries.
         ds_rows: to fill: dS, likewise.
         ds_pairs: to fill: dS; in words, a word is two neighbouring keys, (keys / 2, TILE). Else ``ds_rows`` itself.
-        keys: as many.
-        vectors: registers of queries.
-        unit: what scores are to be multiplied by.
-        lse: of the queries, from ``at`` on; +inf for those that see no key.
-        delta: of the queries, from ``at`` on.
-        at: where this tile's queries begin.
-        softcap: of the scores; 0 is none.
+        keys: number of keys.
+        vectors: number of registers of queries.
+        unit: factor to apply to scores.
+        lse: LSE of the queries, from ``at`` on; +inf for those that see no key.
+        delta: delta of the queries, from ``at`` on.
+        at: index of this tile's first query.
+        softcap: the softcap; 0 for none.
     """
     raise NotImplementedError  # compiled code has the following
 
@@ -90,7 +90,7 @@ def _differentiate(
 
 @compiled
 def through_cap(s: Pointer, gradient: Pointer, score: Pointer, softcap: float) -> Pointer:
-    """The cap's derivative, from the capped score; that of a hidden key is -inf, and its gradient 0."""
+    """Multiply a gradient by the cap's derivative at the capped score, which is -inf, with gradient 0, if hidden."""
     fraction = score * spread(s, 1 / softcap)
     slope = fma(fraction, spread(s, 0) - fraction, spread(s, 1))
     return select(gradient == spread(s, 0), gradient, gradient * slope)
@@ -98,7 +98,7 @@ def through_cap(s: Pointer, gradient: Pointer, score: Pointer, softcap: float) -
 
 @compiled
 def row_products(delta: Pointer, at: int, a: Pointer, b: Pointer, row_size: int, rows: int) -> None:
-    """Sum of A * B along each row of two tiles: what the softmax's normalisation takes off the gradient."""
+    """Sum A * B along each row of two tiles: the term that the softmax's normalisation subtracts from the gradient."""
     lanes = lanes_of(a)
     for i in range(rows):
         total = spread(a, 0)

@@ -13,10 +13,10 @@ registers::
              |
          1 vector: one number, in all lanes
 
-Each step of p does 24 multiply-adds for 4 loads and 6 numbers of A, and nothing waits for anything: a multiply-add
-takes 4 cycles, and its accumulator is needed again 24 later. Only B has to be contiguous, and only along a row; A may
-have any strides, transposed ones too, since it is read a number at a time. Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication" (2008), has the general form.
+Each step of p does 24 multiply-adds for 4 loads and 6 numbers of A, without stalls: a multiply-add takes 4 cycles, and
+its accumulator is needed again 24 multiply-adds later. Only B must be contiguous, and only along a row; A may have any
+strides, including transposed ones, since it is read one number at a time. The general form is described by Goto and van
+de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 
 With bfloat16 each 32-bit word of A and of B is a pair of numbers, neighbours along p, and a multiply-add takes both
 pairs.
@@ -42,16 +42,16 @@ WIDE = TARGET.columns
 def micro_kernel(
     builder: ir.IRBuilder, rows: int, columns: int, number: Any, operand: Any, args: Sequence[Any]
 ) -> None:
-    """Write a tile of C, ``rows`` by ``columns`` vectors.
+    """Emit code for a tile of C, ``rows`` by ``columns`` vectors.
 
     Args:
-        builder: writes.
-        rows: of C.
-        columns: of C, in vectors.
+        builder: the builder to emit with.
+        rows: rows of C.
+        columns: columns of C, in vectors.
         number: Numba's type of C's numbers.
-        operand: that of A's and B's; an integer is a pair of bfloat16.
-        args: ``c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, inner`` as :func:`multiply` tells; and ``factor,
-            factor_at`` where C is added to, each column times ``factor[column]``. Otherwise it starts from zero.
+        operand: Numba's type of A's and B's elements; an integer is a pair of bfloat16.
+        args: ``c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, inner`` as in :func:`multiply`; and ``factor,
+            factor_at`` if the product is added to C, each column times ``factor[column]``. Else C starts from zero.
     """
     c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, inner, *factors = args
     lanes = TARGET.lanes(number.bitwidth)
@@ -82,15 +82,15 @@ def micro_kernel(
 
 
 def product(module: ir.Module, number: Any, operand: Any, kinds: Sequence[ir.Type], *, add: bool) -> ir.Function:
-    """The function for all sizes of C: tiles of six rows, and of two and one for what remains; likewise columns.
+    """Return a function for all sizes of C: tiles of six rows, and of two and one for the rest; likewise columns.
 
-    It is one function however often it is called: inlined, its tiles would be what a kernel's compilation takes.
+    It is not inlined, as many copies of its tiles would dominate the compilation of a kernel.
 
     Args:
-        module: has it afterwards.
+        module: the module to which the function is added.
         number: Numba's type of C's numbers.
-        operand: that of A's and B's.
-        kinds: of the arguments that :func:`multiply` or :func:`multiply_add` has.
+        operand: Numba's type of A's and B's elements.
+        kinds: types of the arguments of :func:`multiply` or :func:`multiply_add`.
         add: whether there is a ``factor``.
     """
     name = f"numba_flash.{'multiply_add' if add else 'multiply'}.{number}.{operand}"
@@ -99,7 +99,7 @@ def product(module: ir.Module, number: Any, operand: Any, kinds: Sequence[ir.Typ
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    function.attributes.add("uwtable")  # so that a profile finds who called it
+    function.attributes.add("uwtable")  # so that a profiler finds its callers
     builder = ir.IRBuilder(function.append_basic_block())
     c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, vectors, inner, *factors = function.args
     lanes, done = TARGET.lanes(number.bitwidth), integer(0)
@@ -133,25 +133,25 @@ def multiply(
     context: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_step: Any, b: Any, b_at: Any,
     b_row: Any, rows: Any, vectors: Any, inner: Any,
 ) -> tuple[Any, Codegen]:  # fmt: skip
-    """C = A B.
+    """Compute C = A B.
 
-    Pointers are to where a matrix's memory begins; ``x_at`` is where the matrix does, in elements.
+    Pointers are to the start of a matrix's memory; ``x_at`` is the matrix's own start, in elements.
 
     Args:
         context: Numba's.
         c: result, ``rows`` by ``vectors`` registers.
-        c_at: as said.
-        c_row: from one of its rows to the next, in elements; so are the following.
+        c_at: start of C.
+        c_row: stride of C's rows, in elements, like all strides.
         a: (rows, inner).
-        a_at: as said.
-        a_row: from row to row.
-        a_step: from column to column.
+        a_at: start of A.
+        a_row: stride of A's rows.
+        a_step: stride of A's columns.
         b: (inner, vectors), each row contiguous.
-        b_at: as said.
-        b_row: from row to row.
-        rows: of C and A.
-        vectors: of a row of C and B.
-        inner: length of the sums; words, where the elements are pairs of bfloat16.
+        b_at: start of B.
+        b_row: stride of B's rows.
+        rows: number of rows of C and A.
+        vectors: number of registers in a row of C and B.
+        inner: length of the sums, in words if the elements are pairs of bfloat16.
     """
     at = types.intp
 
@@ -168,7 +168,7 @@ def multiply_add(
     context: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_step: Any, b: Any, b_at: Any,
     b_row: Any, rows: Any, vectors: Any, inner: Any, factor: Any, factor_at: Any,
 ) -> tuple[Any, Codegen]:  # fmt: skip
-    """C[:, j] = factor[j] * C[:, j] + (A B)[:, j]; arguments are those of :func:`multiply`."""
+    """Compute C[:, j] = factor[j] * C[:, j] + (A B)[:, j]; the other arguments are those of :func:`multiply`."""
     at = types.intp
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:

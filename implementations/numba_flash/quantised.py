@@ -1,11 +1,11 @@
-"""A few queries over K and V in int8, each row with a scale: as :func:`decode.decode_for`, with a quarter of the bytes.
+"""A few queries over K and V in int8 with a scale per row: like :func:`decode.decode_for` with a quarter of the bytes.
 
-Numbers are widened as they are loaded, and each is used for several queries before the next. Scales are not multiplied
-to them: K's is a factor of all scores of its key, V's of all weights of its key::
+Numbers are widened when they are loaded, and each is used for several queries before the next. They are not multiplied
+by their scales: K's scale is a factor of all scores of its key, V's of all weights of its key::
 
-    S = (Q K8^T) * scale of K      a number for each query and key, in place of head_dim of them
+    S = (Q K8^T) * scale of K      one factor per query and key, instead of head_dim
     P = exp(S - max)
-    O = O + (P * scale of V) V8    the sum of weights is that of P
+    O = O + (P * scale of V) V8    the sum of weights is still that of P
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .softmax import TILE, cap
 from .streaming import RUN, scores, sums
 from .tiles import after, allocate, fill, line_from, pack, padded, release, wide
 
-FOUR = 4  # queries that share what is widened
+FOUR = 4  # queries that share widened numbers
 WIDE = TARGET.columns
 scores_of_four, scores_of_one = scores(FOUR, 2), scores(1, 4)
 four_by_some, four_by_one = sums(FOUR, WIDE), sums(FOUR, 1)
@@ -55,20 +55,20 @@ def multiply_rows(
     s: Pointer, s_at: int, q: Pointer, row: int, b: Pointer, b_at: int, b_row: int, queries: int, registers: int,
     factor: Pointer, crossed: Pointer,
 ) -> None:  # fmt: skip
-    """Scores of all queries, (queries, ``SPLIT``), with the keys of some registers, as in ``streaming.py``.
+    """Compute scores, (queries, ``SPLIT``), of all queries with some registers of keys, as in ``streaming.py``.
 
     Args:
-        s: to fill.
-        s_at: the first key's place in a row.
+        s: scores to fill.
+        s_at: index of the first key in a row.
         q: (queries, ``row``).
         row: numbers in a row of Q, whole registers.
         b: keys, int8 or numbers.
-        b_at: where they begin.
-        b_row: the distance of their rows.
-        queries: as said.
-        registers: of keys.
+        b_at: start of the keys.
+        b_row: stride of their rows.
+        queries: number of queries.
+        registers: number of registers of keys.
         factor: one number.
-        crossed: a register for each of ``FOUR`` queries and each lane.
+        crossed: room for a register for each of ``FOUR`` queries and each lane.
     """
     lanes = lanes_of(s)
     for block in range(registers):
@@ -87,18 +87,18 @@ def multiply_rows(
 def add_sums(
     out: Pointer, row: int, p: Pointer, p_at: int, b: Pointer, b_at: int, b_row: int, queries: int, keys: int
 ) -> None:
-    """To the sums of all queries, (queries, ``row``), rows of B times weights, as in ``streaming.py``.
+    """Add rows of B times weights to the sums of all queries, (queries, ``row``), as in ``streaming.py``.
 
     Args:
         out: sums.
-        row: numbers in a row of them, whole registers.
+        row: numbers in a row of sums, whole registers.
         p: weights, (queries, ``SPLIT``).
-        p_at: the first key's place in a row.
+        p_at: index of the first key in a row.
         b: values, int8 or numbers.
-        b_at: where they begin.
-        b_row: the distance of their rows.
-        queries: as said.
-        keys: as said.
+        b_at: start of the values.
+        b_row: stride of their rows.
+        queries: number of queries.
+        keys: number of keys.
     """
     lanes = lanes_of(out)
     for start in range(0, keys, RUN):
@@ -124,26 +124,26 @@ def add_sums(
 
 @compiled
 def scale_keys(s: Pointer, queries: int, keys: int, of_row: Matrix, begin: int, factors: Pointer) -> None:
-    """Times the scale of each key: scores or weights of (queries, ``SPLIT``), keys from ``begin`` on.
+    """Multiply scores or weights, (queries, ``SPLIT``), by the scales of their keys, from ``begin`` on.
 
-    ``factors`` is memory for the scales of a split, as numbers of the products.
+    ``factors`` is room for the scales of a split, in the type of the products.
     """
     lanes = lanes_of(s)
     for key in range(keys):
         factors[key] = of_row.data[(begin + key) * of_row.row]
     for r in range(queries):
-        for key in range(0, keys, lanes):  # what is behind the last key is hidden, or not summed
+        for key in range(0, keys, lanes):  # anything past the last key is hidden, or not summed
             store(s, r * SPLIT + key, load(s, r * SPLIT + key) * load(factors, key))
 
 
 class Scratch(NamedTuple):
-    """The scratch memory of a thread: room for a split, in numbers of the products.
+    """The scratch memory of a thread: room for a split, in the type of the products.
 
     Attributes:
         q: the queries, (queries, head_dim).
         s: their scores, and then their weights, (queries, ``SPLIT``).
         factors: scales of a split.
-        tile: of K or V, where they do not fill whole registers, (TILE, head_dim or head_dim_v).
+        tile: a tile of K or V, if rows do not fill whole registers, (TILE, head_dim or head_dim_v).
         crossed: for :func:`multiply_rows`.
         spare: for :func:`tiles.unpack`.
     """
@@ -158,7 +158,7 @@ class Scratch(NamedTuple):
 
 @compiled
 def scratch_at(start: int, queries: int, row_k: int, row_v: int, out: Number, number: Number) -> Any:
-    """A thread's scratch memory from an address on, and the address behind it."""
+    """Return a thread's scratch memory that starts at an address, and the address past its end."""
     lanes = lanes_of(number)
     s = after(start, queries * row_k, number)
     factors = after(s, queries * SPLIT, number)
@@ -177,7 +177,7 @@ def attend_split(
     q: Tensor, k: Matrix, v: Matrix, k_scale: Matrix, v_scale: Matrix, sizes: Sizes, rules: Rules, b: int, head: int,
     begin: int, end: int, weighted: Pointer, state: Pointer, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Some keys, and all queries that share them: fills ``weighted`` and ``state``, as :func:`decode.attend_split`.
+    """Attend from all queries that share keys to a range of these, as :func:`decode.attend_split` does.
 
     Args:
         q: (batch, heads_q, seqlen_q, head_dim).
@@ -185,15 +185,15 @@ def attend_split(
         v: (seqlen_kv, head_dim_v), int8.
         k_scale: (seqlen_kv, 1).
         v_scale: (seqlen_kv, 1).
-        sizes: of the case.
-        rules: of this element of the batch.
+        sizes: sizes of the case.
+        rules: rules of this element of the batch.
         b: element of the batch.
-        head: the first of those that share the keys.
+        head: the first query head that shares the keys.
         begin: first key.
-        end: first key beyond.
-        weighted: sums of weighted values, (group * seqlen_q, head_dim_v padded).
-        state: largest score and sum of weights, (group * seqlen_q, 2).
-        scratch: as said.
+        end: one past the last key.
+        weighted: sums of weighted values to fill, (group * seqlen_q, head_dim_v padded).
+        state: largest score and sum of weights to fill, (group * seqlen_q, 2).
+        scratch: the thread's scratch memory.
     """
     seqlen_q, seqlen_kv, scale = sizes.seqlen_q, sizes.seqlen_kv, rules.scale
     q_rows, s, tile, crossed = scratch.q, scratch.s, scratch.tile, scratch.crossed
@@ -205,7 +205,7 @@ def attend_split(
     for h in range(group):
         pack(q_rows, h * seqlen_q * row_k, row_k, matrix_of(q, b, head + h, sizes.head_dim), 0, seqlen_q)
 
-    # Where a key's row fills whole registers it is read from memory; the rest is widened into a tile.
+    # Rows of keys that fill whole registers are read in place; the rest is widened into a tile.
     whole = keys - keys % lanes if k.column == 1 and k.width == row_k else 0
     # phase: qk
     multiply_rows(s, 0, q_rows, row_k, k.data, begin * k.row, k.row, queries, whole // lanes, scale, crossed)
@@ -240,17 +240,17 @@ def attend_split(
 
 
 def decode_int8_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
-    """Like :func:`decode.decode_cut`, but products are not taken in pairs."""
+    """Divide the work as :func:`decode.decode_cut` does, but without pairs."""
     return decode_cut(sizes, dtypes._replace(words=dtypes.number), threads, splits)
 
 
 def decode_int8_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
-    """The forward pass of a few queries; a function that closes over ``sources``, as ``entry.py`` says why."""
+    """Return the forward pass for a few queries, a function that closes over ``sources`` (see ``entry.py``)."""
     kind, index, _, number = dtypes
     stored, of_row = np.int8, np.float32
 
     def decode_int8(block: Pointer) -> None:
-        """The work of one thread, as that of ``decode``. The tensors are Q, K, V, their scales, the output, the LSE."""
+        """Do the work of one thread, as ``decode`` does. The tensors are Q, K, V, their scales, the output, the LSE."""
         assert sources >= 0
         sizes, rules, splits = sizes_in(block), rules_in(block, index, number), block[CUT]
         q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, stored), tensor_in(block, 2, stored)

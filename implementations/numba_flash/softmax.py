@@ -1,8 +1,8 @@
 """A tile of scores: the score modification, the mask, and one step of the online softmax.
 
 A tile holds the scores of some keys with up to ``TILE`` queries, **transposed**: ``s[key * TILE + query]``. So a
-register holds one key's scores with 16 queries, and everything that a softmax does along the keys (maximum, sum) is
-done for 16 queries at once, without ever adding up within a register.
+register holds one key's scores with 16 queries, and the softmax's reductions along the keys (maximum, sum) are computed
+for 16 queries at once, without reductions within a register.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOG2_E = math.log2(math.e)
 
 
 def _tanh_series(terms: int) -> tuple[float, ...]:
-    """Coefficients of x, x^3, x^5, ... in tanh x, from tanh' = 1 - tanh^2."""
+    """Return the coefficients of x, x^3, x^5, ... in tanh x, from tanh' = 1 - tanh^2."""
     series = [1.0]
     for n in range(1, terms):
         series.append(-sum(series[i] * series[n - 1 - i] for i in range(n)) / (2 * n + 1))
@@ -39,7 +39,7 @@ TANH = _tanh_series(14)
 
 @intrinsic
 def tanh_series(context: Any, square: Any) -> tuple[Any, Codegen]:
-    """Tanh x / x near 0, of the square of x."""
+    """Compute tanh(x) / x near 0 from the square of x."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return emit_polynomial(builder, args[0], TANH)
@@ -49,7 +49,7 @@ def tanh_series(context: Any, square: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def cap(s: Pointer, keys: int, vectors: int, unit: float, softcap: float) -> None:
-    """``softcap * tanh(unit * s)``: by its series near 0, where 1 - exp cancels, and by exponentials elsewhere."""
+    """Compute ``softcap * tanh(unit * s)``, by its series near 0, where 1 - exp cancels, and by exp elsewhere."""
     lanes = lanes_of(s)
     one, zero, near = spread(s, 1), spread(s, 0), spread(s, 0.4)
     factor, scale = spread(s, softcap), spread(s, unit)
@@ -70,7 +70,7 @@ def cap(s: Pointer, keys: int, vectors: int, unit: float, softcap: float) -> Non
 def add_bias(
     s: Pointer, keys: int, vectors: int, unit: float, key_start: int, row_start: int, bias: Pointer, seqlen_kv: int
 ) -> None:
-    """``unit * s`` and what hangs on the distance of key and query only."""
+    """Multiply scores by ``unit`` and add the bias, which depends only on the distance of key and query."""
     lanes, scale = lanes_of(s), spread(s, unit)
     for key in range(keys):
         distance = row_start - key_start - key + seqlen_kv - 1
@@ -81,7 +81,7 @@ def add_bias(
 
 @compiled
 def hide(s: Pointer, keys: int, vectors: int, key_start: int, low: Pointer, high: Pointer, at: int) -> None:
-    """-inf where a query does not see a key."""
+    """Set scores of hidden keys to -inf."""
     lanes = lanes_of(s)
     hidden = spread(s, -np.inf)
     for vector in range(vectors):
@@ -99,13 +99,13 @@ def hide(s: Pointer, keys: int, vectors: int, key_start: int, low: Pointer, high
 def raise_maximum(
     s: Pointer, keys: int, vector_at: int, scale: Pointer, highest: Pointer, total: Pointer, rescale: Pointer, at: int
 ) -> Any:
-    """Take the scores of one register's queries into their maximum.
+    """Update the maximum of one register's queries by their scores.
 
-    What was summed up before has to be multiplied by ``rescale``; ``total``, the sum of the weights, is.
+    ``total``, the sum of weights, is rescaled; the caller must multiply other sums by ``rescale``.
 
     Returns:
-        What to add to the scaled scores: less the maximum, or 0 where nothing was seen yet, and -inf + inf would be
-        NaN.
+        The number to add to scaled scores: minus the maximum, or 0 if no key was visible so far, as -inf + inf would
+        be NaN.
     """
     zero, nothing = spread(s, 0), spread(s, -np.inf)
     largest = nothing
@@ -125,21 +125,21 @@ def weigh(
     s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer,
     at: int,
 ) -> None:  # fmt: skip
-    """One step of the online softmax (Milakov and Gimelshein 2018): scores to weights, in ``p``.
+    """Do one step of the online softmax (Milakov and Gimelshein 2018): from scores to weights in ``p``.
 
-    Weights are powers of two, of what one multiply-add makes of a score. So it is rounded once, where it is smallest:
-    after the maximum has been taken off.
+    A weight is a power of two whose exponent is one multiply-add of the score. So the exponent is rounded once, after
+    the maximum has been subtracted, where it is smallest.
 
     Args:
         s: scores, (keys, TILE).
         p: weights: (keys, TILE), or words that pair the weights of two neighbouring keys, (keys / 2, TILE).
-        keys: as many.
-        vectors: registers of queries.
-        unit: what scores are to be multiplied by.
+        keys: number of keys.
+        vectors: number of registers of queries.
+        unit: factor to apply to scores.
         highest: largest score so far of each query, times ``unit`` and log2(e), from ``at`` on; updated.
         total: sum of weights so far, from ``at`` on; updated.
         rescale: to fill, (TILE,): the factor that brings earlier sums to the new maximum.
-        at: where this tile's queries begin.
+        at: index of this tile's first query.
     """
     raise NotImplementedError  # compiled code has the following
 

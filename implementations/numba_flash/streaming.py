@@ -1,8 +1,7 @@
-"""Products of a few rows with many that are read from memory once, in the order in which they lie there.
+"""Products of a few rows with many rows that are read from memory once, in memory order.
 
-Here the time is that of reading, and what counts is that reading never pauses. A processor fetches ahead by itself
-where it sees one run of neighbouring cache lines: so each row is used whole before the next one, and nothing is copied
-or transposed::
+The time is that of reading, so reading must never pause. A processor prefetches along one run of neighbouring cache
+lines: so each row is used completely before the next one, and nothing is copied or transposed::
 
     scores     C[:, k] = A B[k, :]       B[k, 0:16] B[k, 16:32] ...   all of one row, then the next; its products with
                for 16 rows k                                          each row of A are an accumulator, and what 16 rows
@@ -11,8 +10,8 @@ or transposed::
     sums       C += P[:, k] B[k, :]      c0 += p_k * B[k, 0:16]       a row of C stays in registers, as much of it as
                for all rows k            c1 += p_k * B[k, 16:32] ...  there are registers for
 
-With bfloat16 a word of B is two neighbours of a row. Dot products take them so; for sums over rows, two rows are
-interleaved in registers. Where B is int8, its numbers are widened on the way into a register.
+With bfloat16 a word of B is two neighbours of a row. Dot products use such words directly; for sums over rows, two rows
+are interleaved in registers. If B is int8, its numbers are widened when they are loaded.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from .language.simd import lanes_of
 from .language.target import TARGET
 from .tiles import per_word
 
-TOGETHER = 3  # rows of A or C that share what is loaded; the first row is alone, and reads memory in order
+TOGETHER = 3  # rows of A or C that share loads; the first row is alone, and reads memory in order
 RUN = 32  # rows of B, or pairs of them, that stay in the first-level cache while all rows of C take them
 
 # --- Generation -------------------------------------------------------------------------------------------------------
 
 
 def scores(rows: int, together: int) -> Any:
-    """So many rows of A with as many rows of B as a register has lanes: their dot products, times ``factor[0]``.
+    """Return an intrinsic: dot products of ``rows`` rows of A with as many of B as a register has lanes, scaled.
 
-    ``together`` rows of B are read at a time; where A has several rows, what of them was loaded is used for each.
+    ``together`` rows of B are read at a time, and used for all rows of A.
 
     The intrinsic's arguments: ``c, c_at, c_row`` (a register of each row is filled), ``a, a_at, a_row``, ``b, b_at,
     b_row``, ``vectors`` (registers of a row of A and B), ``factor`` (one number), ``scratch`` (a register for each row
@@ -95,7 +94,7 @@ def scores(rows: int, together: int) -> Any:
 
 
 def sums(rows: int, columns: int) -> Any:
-    """To so many rows and registers of C, the sum over rows of B, each times its number of P.
+    """Return an intrinsic that adds the sum over rows of B, each times its number of P, to rows and registers of C.
 
     The intrinsic's arguments: ``c, c_at, c_row``, ``p, p_at, p_row`` (in words, a word is the numbers of two rows of
     B), ``b, b_at, b_row`` (rows as they lie in memory), ``inner`` (rows of B; in words, pairs of them).
@@ -144,7 +143,7 @@ def sums(rows: int, columns: int) -> Any:
 
 
 def numbers_at(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, of: ir.VectorType) -> ir.Value:
-    """``of``, from element ``index`` after ``base``; of int8, as many of those, widened."""
+    """Load a vector of type ``of`` from element ``index`` of ``base``; int8 is widened."""
     if base.type.pointee != ir.IntType(8):
         return load_at(builder, base, index, of)
     return builder.sitofp(load_at(builder, base, index, ir.VectorType(ir.IntType(8), of.count)), of)
@@ -153,7 +152,7 @@ def numbers_at(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, of: ir.Ve
 def interleaved(
     builder: ir.IRBuilder, base: ir.Value, first: ir.Value, second: ir.Value, columns: int, lanes: int
 ) -> list[ir.Value]:
-    """Two rows of 16-bit numbers as vectors of pairs, a number of each row: ``columns`` vectors of ``2 * lanes``."""
+    """Interleave two rows of 16-bit numbers into vectors of pairs: ``columns`` vectors of ``2 * lanes``."""
     result = []
     for column in range(0, columns, 2):
         parts = min(2, columns - column)
@@ -180,24 +179,24 @@ def multiply_rows(
     c: Pointer, c_row: int, c_at: int, a: Pointer, a_row: int, b: Pointer, b_at: int, b_row: int, rows: int,
     blocks: int, vectors: int, factor: Pointer, scratch: Pointer,
 ) -> None:  # fmt: skip
-    """C = factor[0] * A B^T.
+    """Compute C = factor[0] * A B^T.
 
-    Pointers are one-dimensional; ``x_row`` is the distance of a matrix's rows in elements.
+    Pointers are one-dimensional; ``x_row`` is the stride of a matrix's rows in elements.
 
     Args:
         c: result, (rows, ``blocks`` registers).
-        c_row: as said.
-        c_at: where it begins.
+        c_row: stride of C's rows.
+        c_at: start of C.
         a: (rows, ``vectors`` registers).
-        a_row: as said.
+        a_row: stride of A's rows.
         b: as many rows as there are lanes in ``blocks`` registers, each contiguous.
-        b_at: where they begin.
-        b_row: as said.
-        rows: of A and C.
-        blocks: as said.
-        vectors: as said.
+        b_at: start of B.
+        b_row: stride of B's rows.
+        rows: number of rows of A and C.
+        blocks: number of registers in a row of C.
+        vectors: number of registers in a row of A and B.
         factor: one number.
-        scratch: a register for each of ``TOGETHER`` rows and each lane.
+        scratch: room for a register for each of ``TOGETHER`` rows and each lane.
     """
     lanes = lanes_of(c)
     for block in range(blocks):
@@ -226,9 +225,9 @@ def add_sums(
     vectors: int,
     inner: int,
 ) -> None:
-    """C += P B; the arguments are those of :func:`multiply_rows`, ``vectors`` the registers of a row of C.
+    """Compute C += P B; arguments as in :func:`multiply_rows`, ``vectors`` being the registers of a row of C.
 
-    With words, ``inner`` counts pairs of B's rows, and B's rows are half as many words as C's are numbers.
+    With words, ``inner`` counts pairs of B's rows, and a row of B has half as many words as a row of C has numbers.
     """
     lanes, pair = lanes_of(c), per_word(b)
     for start in range(0, inner, RUN):

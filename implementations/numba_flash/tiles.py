@@ -1,11 +1,11 @@
-"""Between the caller's tensors and the tiles that the kernels work on.
+"""Conversion between the caller's tensors and the tiles that the kernels work on.
 
-Tensors have any strides and one of four dtypes. NumPy has no bfloat16, and Numba no float16 on a CPU, so both travel as
-their bits: bfloat16 as uint16, float16 as int16. Tiles are matrices in memory whose rows are padded with zeros to
-whole registers; they hold float32, float64, or, where the processor multiplies pairs of bfloat16, words of two:
-``int32``.
+Tensors have any strides and one of four dtypes. NumPy has no bfloat16, and Numba no float16 on a CPU, so both are
+passed as their bits: bfloat16 as uint16, float16 as int16. Tiles are matrices in memory whose rows are padded with
+zeros to whole registers. They hold float32, float64 or, if the processor multiplies pairs of bfloat16, words of two
+numbers, ``int32``.
 
-What a function does hangs on these types alone, and is chosen when it is compiled.
+The behaviour of a function depends only on these types, and is chosen at compile time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LINE = 64  # bytes of a line of the cache, and of the widest register
 
 @intrinsic
 def allocate(context: Any, size: Any) -> tuple[Any, Codegen]:
-    """The address of so many bytes; their contents are undefined."""
+    """Allocate ``size`` bytes of uninitialised memory, and return the address."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
@@ -41,7 +41,7 @@ def allocate(context: Any, size: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def release(context: Any, address: Any) -> tuple[Any, Codegen]:
-    """Give back what :func:`allocate` gave."""
+    """Free memory from :func:`allocate`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
@@ -53,7 +53,7 @@ def release(context: Any, address: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def bytes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
-    """Size of a number of type ``kind`` in bytes, as a constant."""
+    """Return the size of a number of type ``kind`` in bytes, as a constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return ir.Constant(ir.IntType(64), sig.args[0].dtype.bitwidth // 8)
@@ -63,26 +63,26 @@ def bytes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def line_from(address: int) -> int:
-    """The first address from ``address`` on that begins a cache line."""
+    """Return the first start of a cache line at or after ``address``."""
     return (address + LINE - 1) // LINE * LINE
 
 
 @compiled
 def after(address: int, count: int, kind: Number) -> int:
-    """The first line behind so many numbers."""
+    """Return the first cache line past ``count`` numbers."""
     return line_from(address + count * bytes_of(kind))
 
 
 @compiled
 def padded(width: int, kind: Number) -> int:
-    """The next multiple of a register's lanes."""
+    """Round up to a multiple of a register's lanes."""
     lanes: int = lanes_of(kind)
     return (width + lanes - 1) // lanes * lanes
 
 
 @compiled
 def fill(pointer: Pointer, at: int, count: int, value: float) -> None:
-    """``count`` numbers from ``at`` on."""
+    """Set ``count`` numbers from ``at`` on."""
     start = moved(pointer, at)
     for i in range(count):
         start[i] = value
@@ -93,7 +93,7 @@ def fill(pointer: Pointer, at: int, count: int, value: float) -> None:
 
 @intrinsic
 def per_word(context: Any, kind: Any) -> tuple[Any, Codegen]:
-    """Numbers in an element of a tile: 2 in one of words, 1 elsewhere. A constant."""
+    """Return the numbers in an element of a tile, a constant: 2 in a tile of words, else 1."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return integer(2 if sig.args[0].dtype == types.int32 else 1)
@@ -103,7 +103,7 @@ def per_word(context: Any, kind: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def shared(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
-    """Numbers of a tensor in an element of a tile, where both are the same in memory; else 0. A constant."""
+    """Return the numbers of a tensor in an element of a tile if both are the same in memory, else 0; a constant."""
     pairs = source.dtype == types.uint16 and tile.dtype == types.int32
     numbers = 2 if pairs else int(source.dtype == tile.dtype)
 
@@ -115,7 +115,7 @@ def shared(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def address_of(context: Any, pointer: Any) -> tuple[Any, Codegen]:
-    """A pointer's address as an integer."""
+    """Return a pointer's address as an integer."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.ptrtoint(args[0], ir.IntType(64))
@@ -125,7 +125,7 @@ def address_of(context: Any, pointer: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def in_place(source: Matrix, tile: Number) -> bool:
-    """Whether rows of a matrix can be used as a tile's as they are: the same numbers, in whole registers."""
+    """Whether rows of a matrix can serve as a tile's in place: the same numbers, in whole registers."""
     numbers = shared(source.data, tile)
     if numbers == 0 or source.column != 1 or source.row % numbers != 0 or source.page_size > 0:
         return False
@@ -134,13 +134,13 @@ def in_place(source: Matrix, tile: Number) -> bool:
 
 @compiled
 def flat(source: Matrix, tile: Number) -> Pointer:
-    """A matrix that is :func:`in_place` as numbers of the tile's type."""
+    """Return a pointer of the tile's type to a matrix that is :func:`in_place`."""
     return pointer(address_of(source.data), tile)
 
 
 @compiled
 def wide(index: Any) -> Any:
-    """An index as a 64-bit one, whatever the type that it was kept in."""
+    """Convert an index of any type to 64 bits."""
     return np.int64(index)
 
 
@@ -148,7 +148,7 @@ def wide(index: Any) -> Any:
 
 
 def _widened(builder: ir.IRBuilder, value: ir.Value, source: Any, to: ir.Type) -> ir.Value:
-    """Numbers of a tensor, or a vector of them, as those of a tile."""
+    """Convert a number of a tensor, or a vector of them, to the type of a tile."""
     if source in {types.float32, types.float64}:
         return value
     lanes = getattr(value.type, "count", None)
@@ -166,7 +166,7 @@ def _widened(builder: ir.IRBuilder, value: ir.Value, source: Any, to: ir.Type) -
 
 
 def _bfloat16_bits(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """A vector of float32, rounded to the nearest bfloat16 with ties to even, as 16-bit integers."""
+    """Round a vector of float32 to the nearest bfloat16, ties to even, as 16-bit integers."""
     lanes = value.type.count
     if TARGET.round_to_bfloat16 is not None:
         rounded = call(builder, TARGET.round_to_bfloat16, ir.VectorType(BFloat(), lanes), [value])
@@ -180,7 +180,7 @@ def _bfloat16_bits(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     high = builder.lshr(bits, all_lanes(16))
     odd = builder.and_(high, all_lanes(1))
     rounded = builder.lshr(builder.add(bits, builder.add(odd, all_lanes(0x7FFF))), all_lanes(16))
-    quiet = builder.or_(high, all_lanes(0x40))  # adding to a NaN's bits could make another number of it
+    quiet = builder.or_(high, all_lanes(0x40))  # adding to a NaN's bits could turn it into a number
     numbers = builder.fcmp_ordered("==", value, value)
     return builder.trunc(builder.select(numbers, rounded, quiet), ir.VectorType(ir.IntType(16), lanes))
 
@@ -201,7 +201,7 @@ def widen(context: Any, tile: Any, source: Any, index: Any) -> tuple[Any, Codege
 
 @intrinsic
 def widen_number(context: Any, tile: Any, number: Any) -> tuple[Any, Codegen]:
-    """One number of a tensor as a number of the tile."""
+    """Convert one number of a tensor to the tile's type."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _widened(builder, args[1], sig.args[1], element_type(sig.args[0].dtype))
@@ -211,7 +211,7 @@ def widen_number(context: Any, tile: Any, number: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def narrow(context: Any, target: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
-    """Write a vector to a tensor, rounded to its dtype, from element ``index`` on."""
+    """Store a vector to a tensor, rounded to its dtype, from element ``index`` on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         value, dtype = args[2], sig.args[0].dtype
@@ -228,7 +228,7 @@ def narrow(context: Any, target: Any, index: Any, vector: Any) -> tuple[Any, Cod
 
 @intrinsic
 def pair_vectors(context: Any, words: Any, first: Any, second: Any) -> tuple[Any, Codegen]:
-    """Two vectors of float32 as one of words: in each lane, the first in the low half and the second in the high."""
+    """Combine two vectors of float32 into words: in each lane, the first is the low half and the second the high."""
     vector = Vector(words.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -242,7 +242,7 @@ def pair_vectors(context: Any, words: Any, first: Any, second: Any) -> tuple[Any
 
 @intrinsic
 def pair_rows(context: Any, words: Any, source: Any, first: Any, second: Any) -> tuple[Any, Codegen]:
-    """Neighbours of two rows, from element ``first`` on in the low halves of the words, and ``second`` in the high."""
+    """Combine two rows into words: elements from ``first`` on are the low halves, from ``second`` on the high ones."""
     vector = Vector(words.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -255,7 +255,7 @@ def pair_rows(context: Any, words: Any, source: Any, first: Any, second: Any) ->
 
 @intrinsic
 def store_halves(context: Any, words: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
-    """A vector of float32 to half as many words, from element ``index`` on: a word is two neighbouring lanes."""
+    """Store a vector of float32 as half as many words, from element ``index`` on: a word is two neighbouring lanes."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         halves = _bfloat16_bits(builder, args[2])
@@ -266,7 +266,7 @@ def store_halves(context: Any, words: Any, index: Any, vector: Any) -> tuple[Any
 
 
 def _rounded_in_pairs(builder: ir.IRBuilder, function: str, low: ir.Value, high: ir.Value) -> ir.Value:
-    """Two vectors rounded by one instruction, and their numbers then brought side by side."""
+    """Round two vectors with one instruction, and interleave the results."""
     lanes = low.type.count
     rounded = call(builder, function, ir.VectorType(BFloat(), 2 * lanes), [high, low])
     halves = builder.bitcast(rounded, ir.VectorType(ir.IntType(16), 2 * lanes))
@@ -292,7 +292,7 @@ def place_of(source: Matrix, row: int) -> int:
 
 
 def pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
-    """Rows ``start`` to ``start + count`` of a matrix to a tile, padded with zeros to ``row_size``.
+    """Copy rows ``start`` to ``start + count`` of a matrix to a tile, padded with zeros to ``row_size``.
 
     In a tile of words, a word is two neighbours of a row.
     """
@@ -331,12 +331,12 @@ def _pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, cou
 
 @compiled
 def word_of(low: Any, high: Any) -> Any:
-    """Two 16-bit numbers as one word."""
+    """Combine two 16-bit numbers into a word."""
     return np.int32(low) | (np.int32(high) << np.int32(16))
 
 
 def pack_for_sum(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
-    """The same for a matrix whose rows are summed over: in a tile of words, a word is two neighbours of a column."""
+    """Like :func:`pack`, for a matrix whose rows are summed over: a word is two neighbours of a column."""
     raise NotImplementedError  # compiled code has the following
 
 
@@ -367,16 +367,16 @@ def _pack_for_sum(tile: Pointer, at: int, row_size: int, source: Matrix, start: 
 
 @compiled
 def unpack(target: Matrix, start: int, tile: Pointer, at: int, row_size: int, count: int, spare: Pointer) -> None:
-    """Rows of a tile to rows ``start`` to ``start + count`` of a matrix, rounded to its dtype.
+    """Copy rows of a tile to rows ``start`` to ``start + count`` of a matrix, rounded to its dtype.
 
     Args:
-        target: as said.
-        start: as said.
-        tile: of float32 or float64.
-        at: where its first row begins.
-        row_size: of the tile.
-        count: of rows.
-        spare: one register's numbers of the target's dtype.
+        target: the matrix.
+        start: its first row.
+        tile: a tile of float32 or float64.
+        at: index of the tile's first row.
+        row_size: row size of the tile.
+        count: number of rows.
+        spare: room for one register of numbers of the target's dtype.
     """
     lanes, width, column, data = lanes_of(tile), target.width, target.column, target.data
     whole = width - width % lanes if column == 1 else 0

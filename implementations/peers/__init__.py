@@ -1,1 +1,1 @@
-"""Attention of other projects: fused kernels and inference engines, each wrapped in one small file."""
+"""Attention of other projects: fused kernels and inference engines, each wrapped in a small file."""

@@ -75,7 +75,7 @@ class Plan:
         self.workspace = torch.empty(graph.get_workspace_size(), dtype=torch.uint8, device=device)
 
     def execute(self, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-        """On torch's current stream."""
+        """Execute the plan on torch's current stream."""
         if q.is_cuda:
             self.cudnn.set_stream(handle=self.handle, stream=self.torch.cuda.current_stream().cuda_stream)
         tensors = dict(zip((*self.inputs, self.out), (q, k, v, out), strict=True))
@@ -83,7 +83,7 @@ class Plan:
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of a tensor whose elements lie one behind the other."""
+    """Return the strides of a contiguous tensor."""
     strides = [1]
     for size in reversed(shape[1:]):
         strides.insert(0, strides[0] * size)
@@ -95,7 +95,7 @@ frontend.prepare(Plan)
 
 @frontend.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why cuDNN cannot run the case by its documentation, or ``None``."""
+    """Return why cuDNN cannot run the case according to its documentation, or ``None``."""
     del device
     if case.head_dim % 8 or case.head_dim_v % 8 or max(case.head_dim, case.head_dim_v) > 256:
         return f"head dims {case.head_dim} and {case.head_dim_v} are not both multiples of 8 up to 256"

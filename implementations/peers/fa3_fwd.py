@@ -1,7 +1,7 @@
 """FlashAttention-3 (Shah et al. 2024), forward only, as packed by the third-party distribution fa3-fwd.
 
-Its interface is ``fa3_fwd_interface.py`` of 0.0.3. Its diagonal starts in the bottom right
-corner. Float8 inputs get no scales, which stands for scales of one.
+Its interface is ``fa3_fwd_interface.py`` of 0.0.3. Its diagonal ends in the bottom right
+corner. Float8 inputs are passed without scales, which means scales of 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def flash3(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @flash3.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The limits that the distribution was compiled for."""
+    """Return which limit of the compiled distribution the case exceeds, or ``None``."""
     del device
     if case.head_dim not in HEAD_DIMS:
         return f"head_dim {case.head_dim} is none of {', '.join(map(str, HEAD_DIMS))}"

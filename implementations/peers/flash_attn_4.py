@@ -1,6 +1,6 @@
 """FlashAttention-4: Dao-AILab's kernels in CuTe DSL for Hopper and Blackwell, compiled at the first call.
 
-Written from the interface of flash-attn-4 4.0.0b36 (``flash_attn/cute/interface.py``), never run. Install it by itself
+Written from the interface of flash-attn-4 4.0.0b36 (``flash_attn/cute/interface.py``); never run. Install it by itself
 (``attnbench[fa4]``): with it, ``flash_attn`` is a namespace package that xformers' import trips over, and its pin of
 nvidia-cutlass-dsl is not that of nvidia-cudnn-frontend.
 """
@@ -52,7 +52,7 @@ def flash4(q: Tensor, k: Tensor, v: Tensor, case: Case, sinks: Tensor | None) ->
 
 @flash4.prepare
 def sinks_of(case: Case, operands: Operands) -> Tensor | None:
-    """One logit for each head, where the case has them."""
+    """Return the sinks, one logit per head, if the case has them."""
     del case
     sinks: Tensor | None = operands.sinks
     return sinks
@@ -60,7 +60,7 @@ def sinks_of(case: Case, operands: Operands) -> Tensor | None:
 
 @flash4.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why the kernels cannot run the case by their documentation, or ``None``."""
+    """Return why the kernels cannot run the case according to their documentation, or ``None``."""
     del device
     if case.head_dim % 8 or not 8 <= case.head_dim <= 256:
         return f"head_dim {case.head_dim} is not a multiple of 8 up to 256"

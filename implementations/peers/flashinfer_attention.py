@@ -1,7 +1,7 @@
 """FlashInfer (Ye et al. 2025, arXiv:2501.01005): kernels for one request, prefill and decode. Forward only.
 
 Written from docs.flashinfer.ai (0.6), never run. It compiles at the first call, for which it needs nvcc and ninja. Its
-diagonal starts in the bottom right corner. A prefill kernel at a single query is slow, so decoding has its own name.
+diagonal ends in the bottom right corner. The prefill kernel is slow for a single query, so decoding has its own name.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @prefill.supports
 def refusal(case: Case, device: str) -> str | None:
-    """A reason why one request cannot express the case, or ``None``."""
+    """Return why one request cannot express the case, or ``None``."""
     del device
     if case.batch != 1:
         return "its kernel is for one request: batch must be 1"
@@ -70,5 +70,5 @@ def refusal(case: Case, device: str) -> str | None:
 
 @decode.supports
 def decode_refusal(case: Case, device: str) -> str | None:
-    """A reason why one query of one request cannot express the case, or ``None``."""
+    """Return why one query of one request cannot express the case, or ``None``."""
     return refusal(case, device) or (None if case.seqlen_q == 1 else "it is for a single query: seqlen_q must be 1")

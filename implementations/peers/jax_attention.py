@@ -1,10 +1,10 @@
-"""JAX's dot_product_attention: as cuDNN's fused kernel, and as what XLA makes of the definition. Forward only.
+"""JAX's dot_product_attention, as cuDNN's fused kernel and as compiled by XLA from its definition. Forward only.
 
-Written from docs.jax.dev; on CUDA neither was run. JAX takes most of a GPU's memory for itself unless told not to, and
-its first import here tells it. On CUDA it is checked and not timed: JAX has streams of its own.
+Written from docs.jax.dev; neither has been run on CUDA. JAX preallocates most of a GPU's memory unless configured
+otherwise, which is done before its first import here. On CUDA it is checked but not timed, as JAX has its own streams.
 
-To XLA masks other than causal and windows, and biases, are arrays. A row that sees no key is NaN to it: such rows are
-set to 0 after the call.
+XLA takes masks other than causal and windows, and biases, as arrays. It returns NaN for a row that sees no key: such
+rows are set to 0 after the call.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def xla(q: Any, k: Any, v: Any, case: Case, plan: Any) -> Any:
 
 @xla.prepare
 def additive(case: Case, operands: Operands) -> Any | None:
-    """Mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where flags say all."""
+    """Return mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` if flags suffice."""
     import jax
 
     if case.score_mod == "none" and case.seqlen_q == case.seqlen_kv and case.mask in cudnn.declaration.masks:
@@ -75,8 +75,8 @@ def additive(case: Case, operands: Operands) -> Any | None:
 
 
 def call(implementation: str, q: Any, k: Any, v: Any, case: Case, bias: Any = None) -> Any:
-    """One call, compiled by JAX once for each case."""
-    said = case if bias is None else None  # a bias says the mask
+    """Call JAX's function, which is compiled once per case."""
+    said = case if bias is None else None  # the bias includes the mask
     causal, left, right = said and case.mask == "causal", said and case.window_left, said and case.window_right
     function = compiled(implementation, case.scale, bool(causal), left, right)
     return function(q, k, v, bias).block_until_ready()
@@ -84,7 +84,7 @@ def call(implementation: str, q: Any, k: Any, v: Any, case: Case, bias: Any = No
 
 @functools.cache
 def compiled(implementation: str, scale: float, causal: bool, window_left: int | None, window_right: int | None) -> Any:
-    """The function for one way of asking."""
+    """Return the compiled function for one set of options."""
     import jax
 
     window = None if window_left is None else (window_left, window_right)
@@ -104,7 +104,7 @@ def compiled(implementation: str, scale: float, causal: bool, window_left: int |
 
 
 def refusal(case: Case, device: str) -> str | None:
-    """Why XLA cannot run the case, or ``None``. Configures JAX, too: that must happen before its import."""
+    """Return why XLA cannot run the case, or ``None``. It also configures JAX, which must happen before its import."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu" and case.dtype == "float16":
         return "XLA has no product of float16 with float32 sums on a CPU"

@@ -1,8 +1,8 @@
 """ONNX Runtime's MultiHeadAttention on the CPU: a contrib operator with a flash kernel in float32.
 
-The model has that one node; its session is built in prepare. Calls bind the tensors' own memory: nothing is copied.
-Other masks than causal, and biases, become its ``attention_bias``, made in prepare. A row that sees no key is NaN to
-it, and is set to 0 after the call.
+The model has a single node; its session is built in prepare. Calls bind the tensors' own memory: nothing is copied.
+Masks other than causal, and biases, become its ``attention_bias``, built in prepare. It returns NaN for a row that sees
+no key: such rows are set to 0 after the call.
 """
 
 from __future__ import annotations
@@ -63,23 +63,23 @@ class Plan:
 
     @staticmethod
     def shape(tensor: Tensor) -> list[int]:
-        """Heads and head_dim are one dimension to the operator."""
+        """Return the operator's shape of a tensor, in which heads and head_dim are one dimension."""
         return [tensor.shape[0], tensor.shape[1], tensor.shape[2] * tensor.shape[3]]
 
 
 multi_head.prepare(Plan)
-# The library has no names. Its flash kernel calls one GEMM twice, for Q K^T and then for P V.
+# The library's functions are unnamed. Its flash kernel calls one GEMM twice, for Q K^T and then for P V.
 multi_head.phases({r"^onnxruntime_pybind11_state.*!\+": ("", "qk", "pv")})
 
 
 def has_flag(case: Case) -> bool:
-    """Whether a flag says the mask: the node's is for equal lengths."""
+    """Whether a flag expresses the mask; the node's is for equal lengths."""
     causal = case.mask == "causal" and case.seqlen_q == case.seqlen_kv
     return case.score_mod == "none" and (causal or case.mask == "none")
 
 
 def additive(case: Case, operands: Operands) -> Tensor | None:
-    """Mask and bias as one tensor, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
+    """Return mask and bias as a tensor, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` if a flag will do."""
     import torch
 
     if has_flag(case):
@@ -92,7 +92,7 @@ def additive(case: Case, operands: Operands) -> Tensor | None:
 
 
 def model(case: Case, bias: Tensor | None) -> bytes:
-    """The node, with its inputs and its output."""
+    """Return the model: the node with its inputs and output."""
     from onnx import TensorProto, helper
 
     widths = {"q": case.head_dim, "k": case.head_dim, "v": case.head_dim_v, "out": case.head_dim_v}
@@ -123,7 +123,7 @@ def model(case: Case, bias: Tensor | None) -> bytes:
 
 @multi_head.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why the case's sizes of 0 cannot be passed on, or ``None``."""
+    """Return why the case's sizes of 0 cannot be passed, or ``None``."""
     del device
     if not case.batch or not case.seqlen_q:
         return "ONNX Runtime binds no output without elements"

@@ -1,8 +1,8 @@
 """OpenVINO's ScaledDotProductAttention on the CPU, computing in float32 or in bfloat16.
 
-The model has that one node. It is compiled in prepare, with the precision that is asked for, and calls hand over the
-tensors' own memory: nothing is copied, but the heads of a projection, whose tokens lie apart. A row that sees no key is
-NaN to it: such rows are set to 0 after the call.
+The model has a single node. It is compiled in prepare, with the requested precision, and calls pass the tensors' own
+memory: only strided tensors, such as the heads of a projection, are copied. It returns NaN for a row that sees no key:
+such rows are set to 0 after the call.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def sdpa(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """ScaledDotProductAttention of OpenVINO's opset 13, one node by itself."""
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
-    inputs = [tensor.contiguous() for tensor in (q, k, v)]  # alive until the answer is there
+    inputs = [tensor.contiguous() for tensor in (q, k, v)]  # kept alive until the call is done
     for i, tensor in enumerate(inputs):
         plan.request.set_input_tensor(i, plan.wrapped(tensor))
     plan.request.set_output_tensor(0, plan.wrapped(out))
@@ -79,7 +79,7 @@ class Plan:
         self._tensor: Any = ov.Tensor
 
     def wrapped(self, tensor: Tensor) -> Any:
-        """A tensor that shares the memory; NumPy, between the two, has no bfloat16."""
+        """Wrap a tensor's memory; bfloat16 takes a detour, as NumPy lacks it."""
         import torch
 
         if tensor.dtype == torch.bfloat16:
@@ -102,13 +102,13 @@ sdpa.phases(
 
 
 def has_flag(case: Case) -> bool:
-    """Whether a flag says the mask: the node's is for equal lengths."""
+    """Whether a flag expresses the mask; the node's is for equal lengths."""
     causal = case.mask == "causal" and case.seqlen_q == case.seqlen_kv
     return case.score_mod == "none" and (causal or case.mask == "none")
 
 
 def additive(case: Case, operands: Operands) -> NDArray[np.float32] | None:
-    """Mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
+    """Return mask and bias as an array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` if a flag will do."""
     import numpy as np
 
     if has_flag(case):
@@ -121,6 +121,6 @@ def additive(case: Case, operands: Operands) -> NDArray[np.float32] | None:
 
 @sdpa.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why OpenVINO cannot run the case's sizes of 0, or ``None``."""
+    """Return why OpenVINO cannot run the case's sizes of 0, or ``None``."""
     del device
     return None if case.seqlen_kv else "OpenVINO leaves the output as it was where there are no keys"

@@ -1,11 +1,11 @@
-"""Attention of xformers: its own choice of an operator, and each operator by name.
+"""Attention of xformers, with its own choice of an operator, and with each operator by name.
 
 Lefaudeux et al., "xFormers: A modular and hackable Transformer modelling library" (2022). Its operators run on CUDA
-only. Where xformers has a class for the case's mask, and the operators take it, that is used; every other mask, and
-every bias, becomes a dense tensor. Documents and padded keys are put to xformers as one long sequence, as its classes
-want.
+only. If xformers has a class for the case's mask, and the operators take it, that is used; every other mask, and every
+bias, becomes a dense tensor. Documents and padded keys are passed to xformers as one long sequence, as its classes
+require.
 
-``supports`` asks xformers and passes its reasons on.
+``supports`` asks xformers and returns its reasons.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def splitk(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 def operators(name: str) -> tuple[Any, Any] | None:
-    """The operators of the forward and the backward pass; ``None`` leaves the choice to xformers."""
+    """Return the operators of the forward and the backward pass; ``None`` leaves the choice to xformers."""
     from xformers.ops import fmha
 
     return {
@@ -77,7 +77,7 @@ def operators(name: str) -> tuple[Any, Any] | None:
 
 
 class Plan:
-    """The operators, the mask or bias, and whether the batch is put as one long sequence."""
+    """The operators, the mask or bias, and whether the batch is passed as one long sequence."""
 
     def __init__(self, name: str, case: Case, operands: Operands) -> None:
         self.operators = operators(name)
@@ -87,7 +87,7 @@ class Plan:
 
 
 def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
-    """One call of xformers: (batch, seqlen_q, heads_q, head_dim_v)."""
+    """Call xformers, and return (batch, seqlen_q, heads_q, head_dim_v)."""
     from xformers.ops import memory_efficient_attention
 
     q, k, v = arranged(q, k, v, case, one_sequence=plan.one_sequence)
@@ -96,9 +96,9 @@ def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 def arranged(q: Tensor, k: Tensor, v: Tensor, case: Case, *, one_sequence: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs, (batch, seqlen, heads, dim), as xformers wants them, without copying any.
+    """Return views of the inputs, (batch, seqlen, heads, dim), in the form that xformers requires.
 
-    Grouped heads have an axis of their own, along which K and V are expanded; ``one_sequence`` folds the batch into the
+    Grouped heads have a separate axis, along which K and V are expanded; ``one_sequence`` folds the batch into the
     sequence.
     """
     if case.heads_q != case.heads_kv:
@@ -111,7 +111,7 @@ def arranged(q: Tensor, k: Tensor, v: Tensor, case: Case, *, one_sequence: bool)
 
 
 def mask_object(case: Case, chosen: tuple[Any, Any] | None) -> Any | None:
-    """The name that xformers has for this mask, or ``None`` where it has none that the operators take."""
+    """Return xformers' object for this mask, or ``None`` if it has none that the operators take."""
     from xformers.ops.fmha import attn_bias as masks
 
     if case.score_mod != "none":
@@ -146,12 +146,12 @@ def mask_object(case: Case, chosen: tuple[Any, Any] | None) -> Any | None:
 
 
 def needs_dense(case: Case) -> bool:
-    """Whether there is anything that a tensor must say."""
+    """Whether there is a mask or a score modification for a tensor to express."""
     return case.mask != "none" or case.score_mod != "none"
 
 
 def unfilled(case: Case, device: Any) -> Tensor:
-    """A tensor for a bias, (batch, heads_q, seqlen_q, seqlen_kv), with rows that start at multiples of 16 bytes.
+    """Allocate a bias tensor, (batch, heads_q, seqlen_q, seqlen_kv), with rows that start at multiples of 16 bytes.
 
     Grouped heads have two axes, (heads_kv, heads of a group).
     """
@@ -164,7 +164,7 @@ def unfilled(case: Case, device: Any) -> Tensor:
 
 
 def dense_tensor(case: Case, operands: Operands) -> Tensor:
-    """Mask and bias as one additive tensor."""
+    """Return mask and bias as one additive tensor."""
     import torch
 
     table = operands.relative_bias
@@ -178,7 +178,7 @@ def dense_tensor(case: Case, operands: Operands) -> Tensor:
 
 
 def refusal(name: str, case: Case, device: str) -> str | None:
-    """Why xformers does not run a case, in its own words."""
+    """Return xformers' own reason why it does not run a case, or ``None``."""
     import torch
     import xformers
     from xformers.ops import fmha
@@ -203,7 +203,7 @@ def refusal(name: str, case: Case, device: str) -> str | None:
 
 
 def told(reasons: dict[str, list[str]]) -> str:
-    """The reason why no operator runs it: one for all, or one for each."""
+    """Return the reason why no operator runs it: a common one, or one per operator."""
     common = [reason for reason in next(iter(reasons.values())) if all(reason in others for others in reasons.values())]
     if common:
         return f"{', '.join(common)} ({', '.join(reasons)})"
@@ -211,7 +211,7 @@ def told(reasons: dict[str, list[str]]) -> str:
 
 
 def operators_of(run: Callable[[], object]) -> str:
-    """The attention operators that torch dispatches to during a call: they name what xformers really chose."""
+    """Return the attention operators that torch dispatches during a call, which identify xformers' choice."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     seen: dict[str, None] = {}

@@ -1,8 +1,8 @@
-"""PyTorch's flex_attention: the mask and the score modification are small functions that become part of one kernel.
+"""PyTorch's flex_attention: the mask and the score modification are functions that are compiled into one kernel.
 
-Dong et al., "Flex Attention: A Programming Model for Generating Optimized Attention Kernels" (2024). Which blocks of
-the mask are empty, full or mixed is found while preparing (torch materialises the mask for that); the kernel is
-compiled at the first call. On a CPU torch generates C++, for the forward pass only.
+Dong et al., "Flex Attention: A Programming Model for Generating Optimized Attention Kernels" (2024). Preparation
+classifies the blocks of the mask as empty, full or mixed (torch materialises the mask for that); the kernel is compiled
+at the first call. On a CPU torch generates C++, for the forward pass only.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 BLOCK = 128
-"""Queries, and keys, of the blocks that are found empty, full or mixed: torch's own choice."""
+"""Number of queries, and of keys, in a block; torch's default."""
 LEAST_BLOCK = 64
-"""Others are multiples of this, as tiles of kernels are."""
+"""Block sizes must be multiples of this, the size of the kernel's tiles."""
 
 
 @attention(
@@ -87,7 +87,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 @flex.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why flex cannot run the case, or ``None``."""
+    """Return why flex_attention cannot run the case, or ``None``."""
     if device == "cpu" and not (case.batch and case.seqlen_q and case.seqlen_kv):
         return "the kernel that torch compiles for the CPU divides by sizes that are 0: SIGFPE ends the process"
     if device == "cpu" and case.needs_gradients:
@@ -97,14 +97,14 @@ def refusal(case: Case, device: str) -> str | None:
 
 @flex.available
 def needs_compiler() -> str | None:
-    """On a CPU, torch.compile writes C++."""
+    """Return a sentence if there is no C++ compiler, which torch.compile needs on a CPU."""
     if shutil.which("g++") or shutil.which("clang++") or shutil.which("c++"):
         return None
     return "torch.compile needs a C++ compiler, and none is on the PATH (g++ or clang++)"
 
 
 class Plan:
-    """The mask by blocks, the score modification, and the function to be compiled."""
+    """The block mask, the score modification, and the function to compile."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -114,9 +114,9 @@ class Plan:
         self.score_mod = score_mod_of(case, operands)
         mask_mod = mask_mod_of(case, device)
         if mask_mod is None and device.type == "cpu":
-            mask_mod = everything  # without blocks, the CPU's kernel takes all scores for one: O(n^2) memory
+            mask_mod = everything  # without blocks, the CPU kernel treats all scores as one block: O(n^2) memory
         batch = case.batch if batch_varies(case) else None
-        # Where the mask has blocks of its own, the kernel's are the same if they can be: none is seen in part.
+        # If the mask itself has blocks, the kernel uses the same if possible, so that no block is mixed.
         size = case.mask_block_size if (case.mask_block_size or 1) % LEAST_BLOCK == 0 else None
         self.block_mask = mask_mod and create_block_mask(
             mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device), BLOCK_SIZE=size or BLOCK
@@ -128,12 +128,12 @@ flex.prepare(Plan)
 
 
 def everything(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """A mask that hides nothing."""
+    """Mask function that hides nothing."""
     return j >= 0
 
 
 def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
-    """Whether query i sees key j, both tensors of indices; ``None`` where every query sees every key."""
+    """Return the function of whether query i sees key j, or ``None`` if every query sees every key."""
     from torch.nn.attention.flex_attention import and_masks
 
     if case.mask == "none":
@@ -144,7 +144,7 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
 
 
 def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
-    """The same for one of the kinds that the mask is made of."""
+    """Return the mask function of one of the mask's kinds."""
     import torch
 
     offset = case.diagonal_offset
@@ -228,7 +228,7 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
 
 
 def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
-    """The function of a scaled score, all modifications in their order; ``None`` where there is none."""
+    """Return a function that applies all score modifications in order, or ``None`` if there are none."""
     mods = [mod_of_name(name, case, operands) for name in case.score_mods if name != "none"]
 
     def one_after_the_other(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
 
 
 def mod_of_name(name: str, case: Case, operands: Operands) -> ScoreMod:
-    """The function of one modification."""
+    """Return the function of one score modification."""
     import torch
 
     offset, cap = case.diagonal_offset, case.softcap or 0.0

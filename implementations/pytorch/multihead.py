@@ -1,7 +1,7 @@
 """PyTorch's nn.MultiheadAttention: multi-head attention with its projections, as one module.
 
-Without bias vectors, in evaluation mode, and without returning the weights, so that it may use fused attention. The
-gradients are those of its three inputs; its weights are frozen.
+The module has no bias vectors, is in evaluation mode, and does not return the weights, so that it may use fused
+attention. Gradients are computed for its three inputs; its weights are frozen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def multi_head(x_q: Tensor, x_k: Tensor, x_v: Tensor, case: Case, plan: Plan) ->
 
 @multi_head.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The module has no argument for the scale."""
+    """Return why the module cannot run the case, or ``None``: it has no argument for the scale."""
     del device
     if not math.isclose(case.scale, 1 / math.sqrt(case.head_dim), rel_tol=1e-12):
         return f"nn.MultiheadAttention always scales by 1 / sqrt(head_dim); the case asks for {case.scale:g}"
@@ -45,7 +45,7 @@ def refusal(case: Case, device: str) -> str | None:
 
 
 class Plan:
-    """The module with the case's weights, and the arguments that are the mask."""
+    """The module with the case's weights, and the mask as its arguments."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -53,7 +53,7 @@ class Plan:
         like: dict[str, Any] = {"device": operands.q.device, "dtype": operands.q.dtype}
         module = torch.nn.MultiheadAttention(case.embed_dim, case.heads_q, bias=False, batch_first=True, **like)
         module.eval().requires_grad_(requires_grad=False)
-        # The module multiplies by transposed weights, as nn.Linear does; those of Q, K and V lie below each other.
+        # The module multiplies by transposed weights, as nn.Linear does; those of Q, K and V are stacked.
         weights: tuple[Any, ...] = (operands.w_q, operands.w_k, operands.w_v, operands.w_o)
         *projections, last = (weight.T for weight in weights)  # (embed_dim, embed_dim) each
         module.in_proj_weight.copy_(torch.cat(projections))
@@ -66,7 +66,7 @@ multi_head.prepare(Plan)
 
 
 def mask_arguments(case: Case, device: Any) -> dict[str, Any]:
-    """The mask as the module wants it: ``True`` where a key is hidden."""
+    """Return the mask as arguments of the module: ``True`` where a key is hidden."""
     import torch
 
     if case.mask == "none":
@@ -75,6 +75,6 @@ def mask_arguments(case: Case, device: Any) -> dict[str, Any]:
     if case.mask == "key_padding":
         return {"key_padding_mask": hidden[:, 0, 0]}  # (batch, seqlen_kv)
     if batch_varies(case):
-        return {"attn_mask": hidden.expand(-1, case.heads_q, -1, -1).flatten(0, 1)}  # a mask for each head
-    # The flag is a promise about the mask beside it: top-left causal, which fused attention knows without reading it.
+        return {"attn_mask": hidden.expand(-1, case.heads_q, -1, -1).flatten(0, 1)}  # a mask per head
+    # The flag promises that the mask is top-left causal, so that fused attention need not read it.
     return {"attn_mask": hidden[0, 0], "is_causal": case.mask == "causal" and case.alignment == "top_left"}

@@ -1,10 +1,10 @@
-"""PyTorch's scaled_dot_product_attention: its own choice of a back end, and each back end by name.
+"""PyTorch's scaled_dot_product_attention, with its own choice of a back end, and with each back end by name.
 
-Where the case's mask is what torch means by ``is_causal`` (the diagonal starts in the top left corner) the flag is
-given; every other mask, and every bias, becomes one additive mask, made while preparing. It has the inputs' dtype:
-torch would turn a boolean one into that at every call.
+If the case's mask is what torch means by ``is_causal`` (the diagonal starts in the top left corner), the flag is
+passed; every other mask, and every bias, becomes one additive mask, built during preparation. It has the inputs' dtype,
+as torch would convert a boolean mask to that in every call.
 
-torch has no such kernel over quantised K and V: they are dequantised at every call, to the dtype of the queries.
+torch has no kernel for quantised K and V: they are dequantised in every call, to the dtype of the queries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SUPPORTED: dict[str, Any] = {
 }
 
 DROPOUT: dict[str, Any] = {"dropout": ("cpu",)}
-"""Kernels for CUDA draw while they compute, and tell nobody which weights they drop."""
+"""CUDA kernels draw while they compute, and do not report which weights they drop."""
 
 
 @attention("torch/sdpa", device=("cpu", "cuda"), unequal_head_dims=True, **SUPPORTED, **DROPOUT)
@@ -73,7 +73,7 @@ def cudnn(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 class Plan:
-    """How the case is put to torch: a mask, or the flag that stands for one."""
+    """The mask, or the flag that replaces it, and other arguments of torch's function."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -89,18 +89,18 @@ class Plan:
         self.seed = operands.dropout_seed
         self.like = operands.q
         self.scales = None if operands.k_scale is None else (operands.k_scale, operands.v_scale)
-        self.bias = operands.bias  # where its gradient is asked for: added to the mask at every call
+        self.bias = operands.bias  # if its gradient is requested: added to the mask in every call
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.mask = None if additive is None else additive.to(operands.q.device, operands.q.dtype)
 
 
 def has_flag(case: Case) -> bool:
-    """Whether ``is_causal`` says all that there is to say."""
+    """Whether ``is_causal`` alone describes mask and score modification."""
     return case.mask == "causal" and case.alignment == "top_left" and case.score_mod == "none"
 
 
 def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
-    """One call of torch's function."""
+    """Call torch's function."""
     from torch.nn import functional
 
     if plan.scales is not None:
@@ -122,11 +122,11 @@ def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 def kept(case: Case, plan: Plan) -> Tensor:
-    """The weights that torch does not drop with this seed, read off a call whose values are the identity.
+    """Return which weights torch keeps with this seed, determined by a call whose values are the identity.
 
-    Where all scores are 0 its output is the weights, behind dropout. On a CPU torch drops in its unfused back end, by a
-    mask that depends on the seed and on the shape of the scores alone; that it is the mask of the other call, too, is
-    what the oracle finds when it applies it.
+    With all scores 0, its output is the weights after dropout. On a CPU torch applies dropout in its unfused back end,
+    with a mask that depends only on the seed and the shape of the scores. The oracle applies the returned mask, and so
+    verifies that the timed call used the same one.
     """
     import torch
     from torch.nn import functional
@@ -140,7 +140,7 @@ def kept(case: Case, plan: Plan) -> Tensor:
 
 
 def call_with(backend: str, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
-    """One call in which torch may use a single back end; it raises where that one cannot."""
+    """Call torch's function with a single back end enabled; it raises if that back end cannot run the call."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with sdpa_kernel([getattr(SDPBackend, backend)]):
@@ -148,7 +148,7 @@ def call_with(backend: str, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: P
 
 
 def refusal(backend: str, case: Case, device: str) -> str | None:
-    """Why torch does not run a case on a back end, in its own words: asked on a small problem of the same kind."""
+    """Return torch's reason why a back end does not run a case, from a small problem of the same kind, or ``None``."""
     import torch
 
     seqlen_q, seqlen_kv = small_lengths(case)
@@ -174,7 +174,7 @@ def refusal(backend: str, case: Case, device: str) -> str | None:
 
 
 def small_lengths(case: Case) -> tuple[int, int]:
-    """Lengths of at most 16 that are equal, or the one longer, as in the case: back ends refuse by that, too."""
+    """Return lengths of at most 16 in the same order of size as the case's, which back ends take into account."""
     shorter = min(case.seqlen_q, case.seqlen_kv, 15)
     if case.seqlen_q == case.seqlen_kv:
         return shorter, shorter
@@ -182,7 +182,7 @@ def small_lengths(case: Case) -> tuple[int, int]:
 
 
 def reason_among(messages: list[str]) -> str:
-    """The warnings of torch before it gave up, less the lines that only name the back end and the place."""
+    """Join torch's warnings, without lines that only name the back end and the place."""
     reasons = [message.partition(" (Triggered internally")[0] for message in messages]
     return " ".join(reason for reason in reasons if not reason.endswith("not used because:"))
 
@@ -218,7 +218,7 @@ CPU_FLASH: dict[str, str | tuple[str, ...]] = {
     r"cpu_flash_attention_backward<": ("softmax", "qk", "gradients", "gradients", "gradients", "gradients"),
     r"native::.*convert_kernel|native::.*pack_": "copies",
 }
-"""The phases of torch's kernels for the CPU (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
+"""Phases of torch's CPU kernels (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
 
 for _implementation in (sdpa, flash):
     _implementation.phases(CPU_FLASH)

@@ -1,7 +1,7 @@
 """PyTorch's scaled_dot_product_attention, called for each run of equal requests of a ragged batch.
 
-What a program does that has no kernel for variable lengths: no query meets a key of another request, and each call
-costs its overhead. Equal neighbours go together, as a batch that lies in the pack. torch's own choice of a back end.
+This is the approach of a program without a kernel for variable lengths: no query meets a key of another request, but
+each call has its overhead. Equal neighbours form a batch, as a view of the pack. torch chooses the back end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def each(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 class Plan:
-    """The calls: a group of requests each, and its mask, as a tensor or as the flag."""
+    """The calls, one per group of requests, each with its mask as a tensor or as the flag."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch

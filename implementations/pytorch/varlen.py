@@ -1,7 +1,7 @@
-"""PyTorch's varlen_attn: FlashAttention over packed sequences, told where each begins.
+"""PyTorch's varlen_attn: FlashAttention over packed sequences, given the offset of each.
 
-Written from torch 2.13's documentation; it has CUDA kernels only, and was never run. A batch of equal lengths is a
-pack, too. Its diagonal ends in the bottom right corner of each sequence.
+It is written from torch 2.13's documentation and has not been run, as varlen_attn has CUDA kernels only. A batch of
+equal lengths is packed, too. The diagonal ends in the bottom right corner of each sequence.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 class Plan:
-    """Bounds of the sequences among queries and keys, and how far a query sees."""
+    """Offsets of the sequences in queries and keys, and the window."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch

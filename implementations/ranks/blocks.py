@@ -1,6 +1,6 @@
-"""A block of scores: some queries, some keys, and what of the mask lies between them.
+"""A block of scores: some queries, some keys, and their part of the mask.
 
-The kernel is torch's FlashAttention for the CPU, which returns the LSE of each row beside its output.
+The kernel is torch's FlashAttention for the CPU, which returns the LSE of each row along with the output.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SUPPORTED: dict[str, Any] = {
 
 
 class Block:
-    """Rows of a rank's queries, and keys of those that it meets."""
+    """Rows of a rank's queries, and some of the keys that it meets."""
 
     def __init__(self, case: Case, rows: slice, keys: slice, seen: NDArray[np.bool_], *, is_triangle: bool) -> None:
         import torch
@@ -49,7 +49,7 @@ class Block:
             self.blind = ~visible.any(-1)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of these rows over these keys alone, and its LSE; -inf for a row that sees none of them."""
+        """Return the output of these rows over these keys alone, and its LSE; -inf for a row that sees none of them."""
         import torch
 
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - torch's name for it
@@ -61,10 +61,10 @@ class Block:
     def gradients(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The terms that this block adds to dQ of its rows and to dK and dV of its keys.
+        """Return the terms that this block adds to dQ of its rows and to dK and dV of its keys.
 
-        ``out`` and ``lse`` are those over all keys, so that P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) are
-        right in each block by itself.
+        ``out`` and ``lse`` are those over all keys, so that P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O))
+        hold in each block by itself.
         """
         import torch
 
@@ -80,7 +80,7 @@ class Block:
 
 
 def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
-    """One output of two over different keys: each weighs as much as its keys, exp(LSE), of all."""
+    """Merge two outputs over different keys, weighted by their shares exp(LSE) of the total."""
     import torch
 
     total = torch.logaddexp(lse, more_lse)
@@ -89,7 +89,7 @@ def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Ten
 
 
 def blocks_between(case: Case, queries: Sequence[int], keys: Sequence[int]) -> list[Block]:
-    """The blocks in which tokens at these positions meet, without those that the mask hides as a whole."""
+    """Return the blocks in which tokens at these positions meet, without blocks that the mask hides completely."""
     found = []
     runs = [row_runs(case, batch_index) for batch_index in range(case.batch if batch_varies(case) else 1)]
     for rows, of_rows in pieces(queries):
@@ -102,12 +102,12 @@ def blocks_between(case: Case, queries: Sequence[int], keys: Sequence[int]) -> l
 
 
 def chunk(seqlen: int, number: int, chunks: int) -> range:
-    """One of so many chunks of a sequence, none of which is more than one token longer than another."""
+    """Return one of ``chunks`` chunks of a sequence, whose lengths differ by at most one token."""
     return range(number * seqlen // chunks, (number + 1) * seqlen // chunks)
 
 
 def pieces(positions: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Runs of neighbouring tokens: where each lies in the rank's tensors, and at which positions it stands."""
+    """Yield runs of neighbouring tokens: their place in the rank's tensors, and their positions in the sequence."""
     breaks = [0, *(i for i in range(1, len(positions)) if positions[i] != positions[i - 1] + 1), len(positions)]
     for start, stop in itertools.pairwise(breaks):
         if start < stop:
@@ -115,7 +115,7 @@ def pieces(positions: Sequence[int]) -> Iterator[tuple[slice, slice]]:
 
 
 def visible(runs: NDArray[np.int64], keys: slice) -> NDArray[np.bool_]:
-    """Which keys rows see, (rows, keys), whose runs are (rows, runs, 2)."""
+    """Return which keys rows with runs (rows, runs, 2) see: (rows, keys)."""
     positions = np.arange(keys.start, keys.stop)
     seen = (runs[:, :, :1] <= positions) & (positions < runs[:, :, 1:])
     found: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=1)
@@ -123,6 +123,6 @@ def visible(runs: NDArray[np.int64], keys: slice) -> NDArray[np.bool_]:
 
 
 def too_short(case: Case, tokens: int, ranks: int) -> str | None:
-    """Why the sequences are too short for so many tokens on each rank, or ``None``."""
+    """Return why the sequences are too short for ``tokens`` tokens on each rank, or ``None``."""
     shortest = min(case.seqlen_q, case.seqlen_kv)
     return f"{shortest} tokens are fewer than {tokens} for each of {ranks} ranks" if shortest < tokens * ranks else None

@@ -1,4 +1,4 @@
-"""PyTorch's own: within ``context_parallel`` its scaled_dot_product_attention is a ring (torch.distributed.tensor)."""
+"""PyTorch's ``context_parallel``, within which scaled_dot_product_attention is a ring (torch.distributed.tensor)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def context_parallel(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @context_parallel.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Torch's own reason against a CPU, or ``None``."""
+    """Return torch's own reason against a CPU, or ``None``."""
     if device != "cpu":
         return None
     import torch

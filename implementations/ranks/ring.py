@@ -1,11 +1,11 @@
 """Ring attention: keys and values go around a ring of ranks, while each rank keeps its queries.
 
 Liu, Zaharia and Abbeel, "Ring Attention with Blockwise Transformers for Near-Infinite Context" (2023). At each step a
-rank computes on the keys that it holds while they are already on their way to the next rank: communication hides behind
-compute. Results of different keys become one by their LSE. Backward, the gradients of keys and values travel along with
-them, one step behind, and are home after a full round.
+rank computes on the keys that it holds while it already sends them to the next rank: communication overlaps with
+computation. Results over different keys are merged by their LSE. In the backward pass, the gradients of keys and values
+travel along with them, one step behind, and are back at their rank after a full round.
 
-Where the mask is causal, early queries see few keys. So a rank holds an early and a late chunk of the sequence
+Under a causal mask, early queries see few keys. So a rank holds an early and a late chunk of the sequence
 ("zig-zag"), and all ranks have equal work: of 2 ranks, rank 0 holds chunks 0 and 3, rank 1 chunks 1 and 2.
 """
 
@@ -51,7 +51,7 @@ def ring(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tenso
 def ring_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys and values go around once more; their gradients follow one step behind, and add up on the way."""
+    """Send keys and values around once more; their gradients follow one step behind, and accumulate on the way."""
     import torch
 
     dq = torch.zeros_like(q, dtype=plan.wide)
@@ -77,19 +77,19 @@ def ring_backward(
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """The ranks of a process group, each of which sends to the next one."""
+    """The ranks of a process group as a ring, each of which sends to the next one."""
 
     rank: int
     ranks: int
     group: Any = None
-    """The default one where ``None``."""
+    """The process group; ``None`` is the default one."""
 
     def source(self, step: int) -> int:
-        """The rank whose keys are here after so many steps."""
+        """Return the rank whose keys are here after ``step`` steps."""
         return (self.rank - step) % self.ranks
 
     def pass_on(self, tensor: Tensor, length: int) -> Arriving:
-        """Send to the next rank, and receive from the one before, whose tensor has so many tokens; wait for neither."""
+        """Start sending to the next rank, and receiving ``length`` tokens from the one before."""
         import torch.distributed as dist
 
         received = tensor.new_empty(*tensor.shape[:-2], length, tensor.shape[-1])
@@ -103,20 +103,20 @@ class Ring:
 
 @dataclasses.dataclass(frozen=True)
 class Arriving:
-    """A tensor on its way."""
+    """A tensor that is being received."""
 
     tensor: Tensor
     works: list[Any]
 
     def wait(self) -> Tensor:
-        """The tensor, once it is here and the one that was sent is gone."""
+        """Wait until the tensor has arrived, and the one sent has left; return the tensor."""
         for work in self.works:
             work.wait()
         return self.tensor
 
 
 class Plan:
-    """The blocks that this rank computes, by the rank whose keys they are of."""
+    """The blocks that this rank computes, by the rank that owns the keys."""
 
     def __init__(self, case: Case, ring: Ring) -> None:
         import torch
@@ -131,7 +131,7 @@ class Plan:
 
 @ring.prepare
 def prepare(case: Case, operands: Operands) -> Plan:
-    """The plan of this rank in the default process group."""
+    """Return the plan of this rank in the default process group."""
     import torch.distributed as dist
 
     return Plan(case, Ring(dist.get_rank(), dist.get_world_size()))
@@ -139,7 +139,7 @@ def prepare(case: Case, operands: Operands) -> Plan:
 
 @ring.tokens
 def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
-    """An early and a late chunk where the mask is causal, so that all have equal work; else neighbours."""
+    """Return an early and a late chunk under a causal mask, so that all ranks have equal work; else neighbours."""
     if "causal" not in case.mask_kinds:
         return chunk(seqlen, rank, ranks)
     return [*chunk(seqlen, rank, 2 * ranks), *chunk(seqlen, 2 * ranks - 1 - rank, 2 * ranks)]
@@ -147,7 +147,7 @@ def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
 
 @ring.supports
 def refusal(case: Case, device: str) -> str | None:
-    """A rank without tokens would have nothing to send."""
+    """Return why the ranks cannot share the case, or ``None``: a rank without tokens would have nothing to send."""
     import torch.distributed as dist
 
     ranks = dist.get_world_size()
@@ -156,14 +156,14 @@ def refusal(case: Case, device: str) -> str | None:
 
 @ring.sends
 def sends(case: Case, ranks: int) -> list[Sends]:
-    """Like :func:`hops`, with all heads."""
+    """Return the messages of a call, see :func:`hops`, with all heads."""
     return hops(case, ranks, case.heads_kv)
 
 
 def hops(case: Case, ranks: int, heads: int) -> list[Sends]:
-    """Keys and values take one hop less than there are ranks, their gradients (in 32 bits at least) one for each.
+    """Return the messages: ``ranks - 1`` hops of keys and values, ``ranks`` of their gradients (in 32 bits or more).
 
-    While all but the last hop of the gradients are on their way, a rank computes the step before.
+    All hops of the gradients except the last overlap with the computation of the step before.
     """
     if ranks == 1:
         return []

@@ -1,8 +1,8 @@
 """Ulysses: tokens are exchanged for heads, each rank attends over whole sequences of its heads, and back.
 
 Jacobs et al., "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long Sequence Transformer
-Models" (2023). One all-to-all for each of q, k, v and the output, whatever the mask; a rank needs a head of queries at
-least. Where there are fewer heads of keys than ranks, several ranks are sent the same one.
+Models" (2023). There is one all-to-all for each of q, k, v and the output, whatever the mask. A rank needs at least one
+query head. If there are fewer key heads than ranks, several ranks receive the same one.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def ulysses(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """Between tokens and heads: every rank of a group holds some tokens of all heads, or all tokens of some."""
+    """The exchange between tokens and heads: ranks of a group hold some tokens of all heads, or all tokens of some."""
 
     rank: int
     heads: list[range]
-    """Those that each rank needs; of keys and values several ranks may need the same."""
+    """The heads that each rank needs; several ranks may need the same key head."""
     lengths: list[int]
-    """How many tokens each rank holds."""
+    """Number of tokens that each rank holds."""
     group: Any = None
-    """The default one where ``None``."""
+    """The process group; ``None`` is the default one."""
 
     def to_heads(self, x: Tensor) -> Tensor:
-        """(batch, all heads, this rank's tokens, dim) to (batch, this rank's heads, all tokens, dim)."""
+        """Exchange (batch, all heads, this rank's tokens, dim) for (batch, this rank's heads, all tokens, dim)."""
         import torch
 
         batch, _, _, dim = x.shape
@@ -60,7 +60,7 @@ class Exchange:
         return torch.cat([part.view(shape) for part, shape in zip(received, shapes, strict=True)], 2)
 
     def to_tokens(self, x: Tensor) -> Tensor:
-        """The way back, of heads that one rank alone has."""
+        """Exchange back, for heads that are each on one rank only."""
         import torch
 
         batch, _, _, dim = x.shape
@@ -70,7 +70,7 @@ class Exchange:
         return torch.cat([part.view(shape) for part, shape in zip(received, shapes, strict=True)], 1)
 
     def _all_to_all(self, sent: list[Tensor], sizes: list[int]) -> tuple[Tensor, ...]:
-        """Send each rank its part; autograd sends the gradients back the same way."""
+        """Send each rank its part; autograd sends the gradients back likewise."""
         import torch
         from torch.distributed.nn.functional import all_to_all_single
 
@@ -81,15 +81,15 @@ class Exchange:
         return torch.split(received, sizes)
 
     def sent(self) -> int:
-        """How many rows of a head all ranks together send to others, one way."""
+        """Return how many rows of a head all ranks together send to others, in one direction."""
         every = range(len(self.heads))
         return sum(len(self.heads[to]) * self.lengths[rank] for rank in every for to in every if to != rank)
 
 
 def heads_of(case: Case, rank: int, ranks: int) -> tuple[range, range, list[int] | None]:
-    """A rank's heads of queries and the heads of keys that these need.
+    """Return a rank's query heads, and the key heads that these need.
 
-    And for each of its heads of queries which of those it is, where they are not groups of equal size.
+    The third item is the index of each query head's key head among these, unless groups have equal size.
     """
     of_queries = range(rank * case.heads_q // ranks, (rank + 1) * case.heads_q // ranks)
     group = case.heads_q // case.heads_kv
@@ -101,7 +101,7 @@ def heads_of(case: Case, rank: int, ranks: int) -> tuple[range, range, list[int]
 
 
 def exchanges(case: Case, rank: int, lengths: tuple[list[int], list[int]], group: Any = None) -> list[Exchange]:
-    """The exchanges of queries, and of keys and values, for the numbers of tokens that the ranks of a group hold."""
+    """Return the exchanges of queries, and of keys and values, given the numbers of tokens on the ranks of a group."""
     ranks = len(lengths[0])
     heads = [heads_of(case, one, ranks)[:2] for one in range(ranks)]
     by_tensor = zip(zip(*heads, strict=True), lengths, strict=True)
@@ -109,7 +109,7 @@ def exchanges(case: Case, rank: int, lengths: tuple[list[int], list[int]], group
 
 
 def lengths_of(case: Case, ranks: int) -> tuple[list[int], list[int]]:
-    """How many queries, and how many keys, each rank holds."""
+    """Return the number of queries, and of keys, on each rank."""
     queries, keys = (
         [len(chunk(seqlen, rank, ranks)) for rank in range(ranks)] for seqlen in (case.seqlen_q, case.seqlen_kv)
     )
@@ -138,31 +138,31 @@ ulysses.prepare(Plan)
 
 @ulysses.tokens
 def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> range:
-    """Neighbours, whatever the mask: all ranks see whole sequences."""
+    """Return neighbouring tokens, whatever the mask, as all ranks see whole sequences."""
     return chunk(seqlen, rank, ranks)
 
 
 @ulysses.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Heads are what the ranks share."""
+    """Return why the ranks cannot share the heads of the case, or ``None``."""
     import torch.distributed as dist
 
     return too_few_heads(case, dist.get_world_size()) or too_short(case, 1, dist.get_world_size())
 
 
 def too_few_heads(case: Case, ranks: int) -> str | None:
-    """Why so many ranks cannot share the heads, or ``None``."""
+    """Return why ``ranks`` ranks cannot share the heads, or ``None``."""
     return f"{case.heads_q} heads of queries cannot be shared by {ranks} ranks" if case.heads_q % ranks else None
 
 
 @ulysses.sends
 def sends(case: Case, ranks: int) -> list[Sends]:
-    """Queries, keys, values and output, and of a backward pass the gradients of all four."""
+    """Return the messages: queries, keys, values and output, and in a backward pass the gradients of all four."""
     return exchanged(case, [exchanges(case, 0, lengths_of(case, ranks))])
 
 
 def exchanged(case: Case, groups: list[list[Exchange]]) -> list[Sends]:
-    """All all-to-alls of a call, of all groups of ranks; nothing is computed meanwhile."""
+    """Return all all-to-alls of a call in all groups of ranks; they do not overlap with computation."""
     rows = sum(exchange.sent() for group in groups for exchange in group)
     passes = 2 if case.mode == "forward_backward" else 1
     once = 2 * case.batch * case.head_dim * ITEM_BYTES[case.dtype] * rows

@@ -1,8 +1,8 @@
 """Unified sequence parallelism: Ulysses within pairs of ranks, a ring across the pairs.
 
-Fang and Zhao, "USP: A Unified Sequence Parallelism Approach for Long Context Generative AI" (2024). The ranks are a
-mesh: those of a pair exchange tokens for heads, so that each holds the tokens of both and half of the heads; then it
-goes around a ring with the ranks of its column. Such a ring has half as many hops, and a pair needs two heads only.
+Fang and Zhao, "USP: A Unified Sequence Parallelism Approach for Long Context Generative AI" (2024). The ranks form a
+mesh: those of a pair exchange tokens for heads, so that each holds the tokens of both and half of the heads; then each
+runs ring attention with the ranks of its column. The ring has half as many hops, and a pair needs only two heads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def usp(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 @functools.cache
 def differentiable_ring() -> Any:
-    """The ring as a function of torch's autograd."""
+    """Return the ring as a function of torch's autograd."""
     import torch
 
     class RingFunction(torch.autograd.Function):
@@ -59,13 +59,13 @@ def differentiable_ring() -> Any:
 
 
 def pair_of(ranks: int) -> int:
-    """How many ranks exchange heads: two, where they are even."""
+    """Return the number of ranks that exchange heads: 2 if ``ranks`` is even, else 1."""
     return math.gcd(ranks, 2)
 
 
 @functools.cache
 def mesh(rank: int, ranks: int) -> tuple[Any, Any]:
-    """The process groups of this rank's pair and of its column; all ranks make all of them, in the same order."""
+    """Return the process groups of this rank's pair and column; all ranks create all groups, in the same order."""
     import torch.distributed as dist
 
     pair = pair_of(ranks)
@@ -89,7 +89,7 @@ class Plan:
 
 
 def lengths_of(case: Case, row: int, ranks: int) -> tuple[list[int], list[int]]:
-    """How many queries, and how many keys, each rank of a pair holds."""
+    """Return the number of queries, and of keys, on each rank of a pair."""
     pair = pair_of(ranks)
     queries, keys = (
         [len(tokens(case, seqlen, row * pair + place, ranks)) for place in range(pair)]
@@ -103,7 +103,7 @@ usp.prepare(Plan)
 
 @usp.tokens
 def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
-    """Both ranks of a pair share the tokens of one place in the ring."""
+    """Return this rank's part of the tokens that its pair holds in the ring."""
     pair = pair_of(ranks)
     of_pair = tokens_of_ring(case, seqlen, rank // pair, ranks // pair)
     place = rank % pair
@@ -112,7 +112,7 @@ def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
 
 @usp.supports
 def refusal(case: Case, device: str) -> str | None:
-    """A pair shares heads, and no rank is without tokens."""
+    """Return why the ranks cannot share the case, or ``None``: pairs share heads, and each rank needs tokens."""
     import torch.distributed as dist
 
     ranks = dist.get_world_size()
@@ -121,7 +121,7 @@ def refusal(case: Case, device: str) -> str | None:
 
 @usp.sends
 def sends(case: Case, ranks: int) -> list[Sends]:
-    """The all-to-alls of all pairs, and the rings of all columns."""
+    """Return the messages: the all-to-alls of all pairs, and the rings of all columns."""
     pair = pair_of(ranks)
     rows = [exchanges(case, 0, lengths_of(case, row, ranks)) for row in range(ranks // pair)]
     heads = [heads_of(case, place, pair) for place in range(pair)]

@@ -2,11 +2,11 @@
 
 - ``tiles.py``: what the kernels share; how a mask is two numbers for each row; ``lists.py``: how others are lists
 - ``forward.py``, ``backward.py``, ``decode.py``: the kernels
-- ``tuning.py``: tile sizes; ``plan.py``: what is settled before the first call; ``launch.py``: the calls
+- ``tuning.py``: tile sizes; ``plan.py``: preparation before the first call; ``launch.py``: the calls
 
-The backward pass is deterministic, always. float32 is multiplied in three TF32 products, which are nearly exact. On a
-CPU the same kernels are run by Triton's interpreter, which carries out each of their operations in NumPy: enough to
-check what they compute, far too slow to time.
+The backward pass is always deterministic. float32 is multiplied in three TF32 products, which are nearly exact. On a
+CPU the same kernels run in Triton's interpreter, which executes each of their operations in NumPy: good enough to check
+their results, and far too slow to time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnbench import Case, Operands
 
 INTERPRETED_PAIRS = 2**20
-"""Query-key pairs, over all heads, that the interpreter gets through in seconds."""
+"""Query-key pairs, over all heads, that the interpreter computes within seconds."""
 WIDEST_HEAD = 256
 MOST_PROGRAMS = 65_535
 """Along the second and third axis of a grid (CUDA C++ Programming Guide, "Compute Capabilities")."""
@@ -81,7 +81,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> tuple[Tenso
 def flash_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients in two passes without atomics: equal inputs give equal bits."""
+    """Compute the gradients in two passes without atomics: equal inputs give equal bits."""
     gradients: tuple[Tensor, Tensor, Tensor] = import_module(f"{__name__}.launch").backward(
         plan, dout, q, k, v, out, lse
     )
@@ -90,7 +90,7 @@ def flash_backward(
 
 @flash.prepare
 def prepare(case: Case, operands: Operands) -> Any:
-    """Bounds and kernels; on a GPU every kernel is compiled, and its tile sizes are chosen, here."""
+    """Prepare bounds and kernels; on a GPU, also compile every kernel and choose its tile sizes."""
     plan = import_module(f"{__name__}.plan").Plan(case, operands)
     if not plan.interpreted:
         out, lse = flash(operands.q, operands.k, operands.v, case, plan)
@@ -101,7 +101,7 @@ def prepare(case: Case, operands: Operands) -> Any:
 
 @flash.supports
 def refusal(case: Case, device: str) -> str | None:
-    """Why the kernels cannot run the case in reasonable time, or ``None``."""
+    """Return why the kernels cannot run the case in reasonable time, or ``None``."""
     if max(case.head_dim, case.head_dim_v) > WIDEST_HEAD:
         return f"its tiles hold whole heads, of at most {WIDEST_HEAD} dims"
     if case.kv_cache == "paged" and not {"tree", "block_sparse"}.isdisjoint(case.mask_kinds):
@@ -139,6 +139,6 @@ def _lacks_float8(case: Case) -> str | None:
 
 @flash.backend
 def tile_sizes(run: Callable[[], object], plan: Any) -> str:
-    """The tile sizes that were chosen, and how tiles are loaded."""
+    """Return the chosen tile sizes, and how tiles are loaded."""
     run()
     return str(plan)

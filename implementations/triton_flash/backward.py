@@ -1,13 +1,13 @@
-"""The backward kernels of ``triton/flash``: weights are computed anew from the LSE, block by block.
+"""The backward kernels of ``triton/flash``: weights are recomputed from the LSE, block by block.
 
 Dao, "FlashAttention-2" (2023), algorithm 2, in two passes: dK and dV stay with a block of keys while queries stream
-past, dQ stays with a block of queries while keys stream past. Scores are computed twice so (seven matrix products, not
-five); in return nothing is added up by atomics, and the same inputs always give the same bits.
+past, dQ stays with a block of queries while keys stream past. So scores are computed twice (seven matrix products
+instead of five), but there are no atomic additions, and equal inputs always give equal bits.
 
-A weight is ``exp2((score - LSE) * log2(e))``. FlashAttention-2 has one multiply-add in its place, of the product and
-the LSE times log2(e); but rounding that LSE is an error of u abs(LSE) in every weight of a row, and here no sum of
-weights follows that has the same error and cancels it (in the forward pass one does). The price is a multiplication for
-each weight, beside 3 or 4 products over the head dim.
+A weight is ``exp2((score - LSE) * log2(e))``. FlashAttention-2 uses one multiply-add instead, of the product and the
+LSE times log2(e). But rounding that LSE causes an error of u abs(LSE) in every weight of a row, and here no sum of
+weights with the same error follows that cancels it, as in the forward pass. The cost is one multiplication per weight,
+compared with 3 or 4 products over the head dim.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def deltas(
     out_ptr, dout_ptr, delta_ptr, out_strides, dout_strides, size,
     BLOCK_M: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
-    """The sum of output times upstream gradient of each row, which is what softmax's own gradient subtracts.
+    """Sum output times upstream gradient along each row: the term that the softmax's gradient subtracts.
 
     Args:
         out_ptr, dout_ptr: (batch, heads_q, seqlen_q, head_dim_v) with their strides.
@@ -62,7 +62,7 @@ def deltas(
 
 @triton.jit
 def slope_of(raw, scoring):
-    """The derivative of a capped score."""
+    """Return the derivative of a capped score."""
     capped = tanh(raw * (scoring.scale / scoring.softcap))
     return 1.0 - capped * capped
 
@@ -77,7 +77,7 @@ def dk_dv(
     EVEN_DIM: tl.constexpr, EVEN_DIM_V: tl.constexpr,
     TMA: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip
-    """DK and dV of one block of ``BLOCK_N`` keys of one head; grid (blocks of keys, batch * heads_kv).
+    """Compute dK and dV of one block of ``BLOCK_N`` keys of one head; grid (blocks of keys, batch * heads_kv).
 
     Tiles are transposed, (BLOCK_N, BLOCK_M): keys stay, queries of all heads of the group stream past.
 
@@ -125,7 +125,7 @@ def dk_dv(
                         BLOCK_M, BLOCK_D, stretch == 1, EVEN_DIM, TMA,
                     )  # fmt: skip
                     rows = start_m + tl.arange(0, BLOCK_M)
-                    # An LSE of +inf gives rows that are none a weight of 0.
+                    # An LSE of +inf gives rows past the end a weight of 0.
                     lse = tl.load(lse_ptr + row_of_all + rows, mask=rows < size.seqlen_q, other=float("inf"))
                     delta = tl.load(delta_ptr + row_of_all + rows, mask=rows < size.seqlen_q, other=0.0)
                     raw = product(k, tl.trans(q), tl.zeros([BLOCK_N, BLOCK_M], tl.float32), PRECISION, DROP)
@@ -160,7 +160,7 @@ def dq(
     EVEN_DIM: tl.constexpr, EVEN_DIM_V: tl.constexpr,
     TMA: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip
-    """DQ of one block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
+    """Compute dQ of one block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
 
     Arguments as in :func:`dk_dv` and :func:`forward`; ``dq_ptr`` (batch, heads_q, seqlen_q, head_dim), contiguous.
     """

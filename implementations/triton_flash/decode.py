@@ -1,9 +1,9 @@
-"""Decoding in ``triton/flash``: few queries against many keys, so the keys are split among programs.
+"""Decoding in ``triton/flash``: few queries over many keys, which are split among programs.
 
-One query block per head would leave most of a GPU idle. Here each program takes a stretch of the keys and leaves an
-output and an LSE of its own; a second kernel merges them by their LSEs (Dao, Haziza, Massa and Sizov, "Flash-Decoding
-for long-context inference", 2023). All query heads that share keys are rows of one tile, so that keys are read once.
-Keys may lie in pages (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
+One query block per head would leave most of a GPU idle. Here each program computes output and LSE of a stretch of the
+keys; a second kernel merges them by their LSEs (Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context
+inference", 2023). All query heads that share keys are rows of one tile, so that keys are read once.
+Keys may be paged (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
 2023).
 """
 
@@ -20,10 +20,10 @@ def load_keys(
     source, strides, table_ptr, head, keys, is_there, dim, page_size,
     COLS: tl.constexpr, PAGED: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``keys`` of K or V of one head, (BLOCK_N, COLS).
+    """Load rows ``keys`` of K or V of one head, (BLOCK_N, COLS).
 
-    ``source`` and ``table_ptr`` stand at the batch element; with ``PAGED``, ``strides.batch`` is from page to page and
-    ``strides.row`` within one.
+    ``source`` and ``table_ptr`` point to the batch element; with ``PAGED``, ``strides.batch`` is the stride of pages
+    and ``strides.row`` that of rows within a page.
     """
     dims = tl.arange(0, COLS)
     if PAGED:
@@ -48,20 +48,20 @@ def partial(
     RULE: tl.constexpr, MOD: tl.constexpr, SINK: tl.constexpr, PAGED: tl.constexpr, SHIFT: tl.constexpr,
     PRECISION: tl.constexpr, DROP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """One stretch of keys for ``BLOCK_M`` rows; grid (splits, blocks of rows, batch * heads_kv).
+    """Attend to one stretch of keys from ``BLOCK_M`` rows; grid (splits, blocks of rows, batch * heads_kv).
 
-    A row is a query of one of the heads that share a head of K and V: row ``r`` is query ``r // group`` of head
+    A row is a query of one of the heads that share a key head: row ``r`` is query ``r // group`` of head
     ``head_kv * group + r % group``.
 
     Args:
         q_ptr: (batch, heads_q, seqlen_q, head_dim).
-        k_ptr, v_ptr: (batch, heads_kv, seqlen_kv, dim), or with ``PAGED`` (pages, heads_kv, page_size, dim) as strides
-            tell, with ``table_ptr`` (batch, pages_each), int32.
-        part_ptr: (splits, batch, heads_q, seqlen_q, head_dim_v), float32: output of these keys alone.
+        k_ptr, v_ptr: (batch, heads_kv, seqlen_kv, dim), or with ``PAGED`` (pages, heads_kv, page_size, dim), with any
+            strides, and ``table_ptr`` (batch, pages_each), int32.
+        part_ptr: (splits, batch, heads_q, seqlen_q, head_dim_v), float32: output over these keys alone.
         lse_ptr: (splits, batch, heads_q, seqlen_q), float32: their LSE.
         keys_each: keys of a stretch, a multiple of ``BLOCK_N``.
     """
-    if PDL:  # the merge may take its place on the device; it waits for what is written here
+    if PDL:  # the merge may be launched; it waits for the results of this kernel
         tl.extra.cuda.gdc_launch_dependents()
     split, pair = tl.program_id(0), tl.program_id(2)
     heads_kv = size.heads_q // size.group
@@ -83,7 +83,7 @@ def partial(
     begin, end = tl.maximum(begin, split * keys_each), tl.minimum(end, (split + 1) * keys_each)
 
     maximum, weight = tl.full([BLOCK_M], float("-inf"), tl.float32), tl.zeros([BLOCK_M], tl.float32)
-    if SINK:  # once, not once for each stretch
+    if SINK:  # once, not in each stretch
         if split == 0:
             maximum = tl.load(sink_ptr + heads)
             weight = tl.full([BLOCK_M], 2.0**SHIFT, tl.float32)
@@ -130,11 +130,11 @@ def merge(
     part_ptr, part_lse_ptr, out_ptr, lse_ptr, rows, dim, splits,
     BLOCK_SPLITS: tl.constexpr, BLOCK_DV: tl.constexpr, DROP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """One row of the output from its parts; grid (batch * heads_q * seqlen_q).
+    """Merge one row of the output from its parts; grid (batch * heads_q * seqlen_q).
 
     Args:
         part_ptr: (splits, rows, dim), float32.
-        part_lse_ptr: (splits, rows), float32; -inf where a part saw nothing.
+        part_lse_ptr: (splits, rows), float32; -inf where a part has no visible key.
         out_ptr: (rows, dim).
         lse_ptr: (rows), float32, natural logarithm.
     """

@@ -33,7 +33,7 @@ def load_values(
     BLOCK_N: tl.constexpr, BLOCK_DV: tl.constexpr, WHOLE: tl.constexpr, EVEN_DIM: tl.constexpr,
     TMA: tl.constexpr, TRANSPOSED: tl.constexpr,
 ):  # fmt: skip
-    """A tile of V, (BLOCK_N, BLOCK_DV), whichever way its memory lies."""
+    """Load a tile of V, (BLOCK_N, BLOCK_DV), from either memory layout."""
     if TMA and TRANSPOSED:
         return tl.trans(v_src.load([batch, head, 0, start]).reshape(BLOCK_DV, BLOCK_N))
     else:  # noqa: RET505 - the compiler must not see the other branch
@@ -52,7 +52,7 @@ def forward(
     EVEN_DIM: tl.constexpr, EVEN_DIM_V: tl.constexpr, SHIFT: tl.constexpr,
     TMA: tl.constexpr, V_TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip
-    """One block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
+    """Compute one block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
 
     Args:
         q_src, k_src, v_src: (batch, heads, seqlen, dim), pointers with strides, or descriptors with ``TMA``.
@@ -61,13 +61,13 @@ def forward(
         low_ptr, high_ptr: see :func:`keys_of`; with ``BLOCKS``, a list of ``lists.py``.
         pattern_ptr: the patterns of that list.
         sink_ptr: (heads_q,), float32.
-        BLOCK_D, BLOCK_DV: the head dims, rounded up to powers of two; ``EVEN_DIM``: it was no rounding.
+        BLOCK_D, BLOCK_DV: the head dims, rounded up to powers of two; ``EVEN_DIM``: head_dim is one.
         EVEN_KEYS: ``seqlen_kv`` is a multiple of ``BLOCK_N``.
-        SHIFT: weights are multiplied by ``2 ** SHIFT`` before they are rounded to V's dtype. A float8 has few numbers
-            near 0, and room above 1; the factor cancels, as the sum of weights has it too.
+        SHIFT: weights are multiplied by ``2 ** SHIFT`` before they are rounded to V's dtype: float8 has few numbers
+            near 0, and room above 1. The factor cancels, as the sum of weights has it, too.
         V_TRANSPOSED: with ``TMA``, ``v_src`` is a descriptor of (batch, heads, dim, seqlen).
     """
-    # Where the mask is a triangle, the last rows see most: they begin first, so that no long tile is left for the end.
+    # Under a causal mask the last rows see the most keys: they start first, so that no long tile is left for the end.
     start_m = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
     pair = tl.program_id(1)
     batch, head = pair // size.heads_q, pair % size.heads_q
@@ -78,7 +78,7 @@ def forward(
     q = load_tile(
         q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim, BLOCK_M, BLOCK_D, False, EVEN_DIM, TMA
     )
-    # What a number of `scores` is worth. Where nothing but the scale is missing, it waits for the multiply-add below.
+    # The unit of `scores`. If only the scale is missing, it is applied in the multiply-add below.
     unit = scoring.scale if MOD == PLAIN and not SINK else 1.0
     factor = unit * LOG2_E
     maximum = tl.full([BLOCK_M], float("-inf"), tl.float32)
@@ -86,7 +86,7 @@ def forward(
     if SINK:  # a key of its own that every row sees, and that has no value
         maximum = tl.zeros([BLOCK_M], tl.float32) + tl.load(sink_ptr + head)
         weight += 2.0**SHIFT
-    reference = maximum * factor - SHIFT  # weights are powers of 2 of how far a score is above it
+    reference = maximum * factor - SHIFT  # weights are 2 to the power of the score's distance above it
     total = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
 
     for stretch in tl.static_range(3):  # the left edge of the mask, full blocks, the right edge
@@ -117,25 +117,25 @@ def forward(
                 maximum = tl.maximum(maximum, tl.max(scores, 1))
                 before, reference = reference, maximum * factor - SHIFT
                 subtracted = reference
-                if stretch != 1:  # a row that has seen nothing yet: -inf - -inf would be NaN
+                if stretch != 1:  # a row without a visible key so far: -inf - -inf would be NaN
                     subtracted = tl.where(maximum == float("-inf"), 0.0, reference)
-                # One instruction, and one rounding, of a number that is small where weights are not. The reference was
-                # rounded, too: that is the same factor in all weights of a row, of which the end takes account.
+                # One instruction, and one rounding, of a number that is small where weights are large. The rounding of
+                # the reference is the same factor in all weights of a row, which the LSE below accounts for.
                 weights = tl.exp2(tl.fma(scores, factor, -subtracted[:, None]))
                 v = load_values(
                     v_src, v_strides, batch, head_kv, start_n, size,
                     BLOCK_N, BLOCK_DV, stretch == 1, EVEN_DIM_V, TMA, V_TRANSPOSED,
                 )  # fmt: skip
-                # When the maximum of a row grows, what was summed so far shrinks with it.
+                # When the maximum of a row grows, the sums so far are scaled down.
                 decay = tl.exp2(before - subtracted)
                 total = product(rounded(weights, v, DROP), v, total * decay[:, None], PRECISION, DROP)
                 weight = weight * decay + tl.sum(weights, 1)
 
-    # A row that sees nothing: output 0 / 1, LSE -inf.
+    # A row that sees no key: output 0 / 1, LSE -inf.
     empty = weight == 0.0
     weight = tl.where(empty, 1.0, weight)
     is_row = rows < size.seqlen_q
-    # The largest score, exactly, and by how much the sum of weights exceeds that score's own weight. (It is not
+    # The exact largest score, plus the log of the sum of weights over that score's own weight. (It is not
     # `reference + log2(weight)` in other units: see `modified`.)
     of_maximum = tl.fma(maximum, factor, -reference)
     lse = tl.where(empty, float("-inf"), tl.fma(maximum, unit, (tl.log2(weight) - of_maximum) * LN_2))

@@ -1,4 +1,4 @@
-"""Launches: from the tensors of a call to the kernels' arguments."""
+"""Launches the kernels with the tensors of a call."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 
 def compiled(config: Config, **more: Any) -> dict[str, Any]:
-    """A configuration as keyword arguments of a launch."""
+    """Return a configuration as keyword arguments of a launch."""
     tiles = {"BLOCK_M": config.block_m, "BLOCK_N": config.block_n}
     return {**tiles, "num_warps": config.num_warps, "num_stages": config.num_stages, **more}
 
 
 def keys_last(v: Tensor) -> Tensor:
-    """A copy of V as (batch, heads_kv, head_dim_v, seqlen_kv), whose rows begin at multiples of 16 bytes."""
+    """Copy V to (batch, heads_kv, head_dim_v, seqlen_kv), with rows that start at multiples of 16 bytes."""
     batch, heads, seqlen, dim = v.shape
     rows = v.new_empty((batch, heads, dim, -(-seqlen // 16) * 16))[..., :seqlen]
     return rows.copy_(v.transpose(2, 3))
 
 
 def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (batch, heads_q, seqlen_q, head_dim_v) and LSE (batch, heads_q, seqlen_q), float32."""
+    """Compute the output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q), float32."""
     case = plan.case
     out = q.new_empty((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v), dtype=plan.out_dtype)
     lse = plan.scoring.table.new_empty((case.batch, case.heads_q, case.seqlen_q))
     kernel = load("forward", interpreted=plan.interpreted).forward
     sinks = plan.scoring.table if plan.sinks is None else plan.sinks
-    v_transposed = plan.element_bytes == 1  # tensor cores read float8 factors along the axis of the sum only
+    v_transposed = plan.element_bytes == 1  # tensor cores read float8 operands only along the summed axis
     if v_transposed:
         v = keys_last(v)
     v_strides = plan.strides(v.transpose(2, 3) if v_transposed else v)
@@ -61,13 +61,13 @@ def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
 def backward(
     plan: Plan, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dQ, dK and dV, contiguous, in the inputs' dtype."""
+    """Compute dQ, dK and dV, contiguous, in the inputs' dtype."""
     case = plan.case
     kernels = load("backward", interpreted=plan.interpreted)
     dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
     delta = lse.new_empty(lse.shape)
     strides = tuple(plan.strides(x) for x in (q, k, v, dout))
-    # What the upstream gradient of .sum() is, a single one expanded, no descriptor takes.
+    # The upstream gradient of .sum(), a single 1 expanded, does not fit a descriptor.
     shared = {"TMA": plan.tma, **plan.common(), **plan.even()}
 
     def sources(config: Config) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ def decode(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
     case = plan.case
     kernels = load("decode", interpreted=plan.interpreted)
     if plan.paged:
-        k, v = k.transpose(1, 2), v.transpose(1, 2)  # views: heads before tokens, as everywhere else
+        k, v = k.transpose(1, 2), v.transpose(1, 2)  # views with heads before tokens, as everywhere else
     assert not plan.paged or plan.table is not None
     float32 = plan.scoring.table
     out = q.new_empty((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v), dtype=plan.out_dtype)

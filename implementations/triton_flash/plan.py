@@ -1,4 +1,4 @@
-"""The plan of a case, made before its first call: bounds of the mask, kernels, tile sizes."""
+"""The plan of a case, prepared before its first call: bounds of the mask, kernels, tile sizes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from attnbench import Case, Operands
 
 MOST_DECODED_ROWS = 64
-"""Queries of a group of heads up to which the keys are split among programs."""
+"""Keys are split among programs up to this many queries of a group of heads."""
 LEAST_TUNED_PAIRS = 2**20
-"""Query-key pairs over all heads below which no tile sizes are compared: compiling them takes longer than a run."""
+"""Below this many query-key pairs over all heads, tile sizes are not tuned: compiling takes longer than a run."""
 LEAST_DESCRIBED_PAIRS = 2**24
-"""Query-key pairs over all heads up to which pointers do: making three descriptors takes the host 30 us."""
+"""Below this many query-key pairs over all heads pointers are used: making three descriptors takes the host 30 us."""
 _MOST_SPLITS = 64
 _FLOAT8_SHIFT = 8
-"""Weights, at most 1, become at most 256; the largest float8_e4m3fn is 448."""
+"""Weights are at most 1, so at most 256 after the shift; the largest float8_e4m3fn is 448."""
 
 
 class Plan:
-    """Kernels, and their arguments other than the tensors of a call.
+    """The kernels, and their arguments other than the tensors of a call.
 
     Args:
         case: the problem.
         operands: tensors of the shapes, strides and device that calls will have.
-        configs: tile sizes by kernel, in place of those that would be chosen.
-        tma: whether tiles are loaded through tensor descriptors; by default where device and strides permit.
+        configs: tile sizes by kernel, instead of chosen ones.
+        tma: whether tiles are loaded through tensor descriptors; by default if device and strides permit.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Plan:
         self.tma = pairs > LEAST_DESCRIBED_PAIRS and may_use_tma(operands, self.device) if tma is None else tma
         self.tma = self.tma and not self.decodes
         self.overlaps_merge = not self.interpreted and torch.cuda.get_device_properties(self.device).major >= 9
-        """Whether the merge of decoding is launched while the parts are at work (programmatic dependent launch)."""
+        """Whether decoding's merge is launched while the parts are running (programmatic dependent launch)."""
         self.rule = rule_of(case, self.tiles)
         self.bounds = tuple(torch.from_numpy(array).to(self.device) for array in bounds_of(case, self.rule, self.tiles))
         self.size = self.tiles.Sizes(
@@ -85,7 +85,7 @@ class Plan:
         self._lists: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         """By tile sizes."""
         self.programs_each = 2
-        """Programs of decoding for each multiprocessor."""
+        """Number of decoding programs per multiprocessor."""
 
     def keys(self, config: Config) -> tuple[Tensor, Tensor, Tensor]:
         """How kernels know which keys a query sees: bounds and a dummy, or a list of blocks and its patterns."""
@@ -113,42 +113,42 @@ class Plan:
         return self._lists[size]
 
     def common(self) -> dict[str, Any]:
-        """Arguments that all kernels have, but for the tiles."""
+        """Return the arguments that all kernels share, except tile sizes."""
         return {
             "BLOCK_D": self.block_d,
             "BLOCK_DV": self.block_dv,
             "RULE": self.rule.value,
             "MOD": self.mod.value,
-            # TF32 keeps 10 bits of a factor; three products of two parts of each keep 21, nearly float32's 23.
+            # TF32 keeps 10 bits of an operand; three products of its two parts keep 21, nearly float32's 23.
             "PRECISION": "ieee" if self.interpreted else "tf32x3",
             "DROP": self.drop,
         }
 
     @property
     def drop(self) -> int:
-        """Bits that the interpreter rounds off in place of the hardware, see ``tiles.rounded``; 0 on a GPU."""
+        """Bits that are rounded off in the interpreter instead of by hardware, see ``tiles.rounded``; 0 on a GPU."""
         return {"bfloat16": 16, "float8_e4m3fn": 20}.get(self.case.dtype, 0) if self.interpreted else 0
 
     def even(self) -> dict[str, bool]:
-        """Whether the head dims fill their tiles."""
+        """Return whether the head dims fill their tiles."""
         return {"EVEN_DIM": self.block_d == self.case.head_dim, "EVEN_DIM_V": self.block_dv == self.case.head_dim_v}
 
     @property
     def shift(self) -> int:
-        """By how many powers of two the weights grow before they are rounded to V's dtype."""
+        """Power of two by which weights are multiplied before they are rounded to V's dtype."""
         return _FLOAT8_SHIFT if self.element_bytes == 1 else 0
 
     def strides(self, tensor: Tensor) -> Any:
-        """A tensor's strides in the form that kernels take."""
+        """Return a tensor's strides in the kernels' form."""
         return self.tiles.Strides(*tensor.stride())
 
     def __str__(self) -> str:
-        """The kernels that run, for a record."""
+        """Name the kernels that run, for a record."""
         loads = "tensor descriptors" if self.tma else "pointers"
         return f"{', '.join(f'{kernel} {config}' for kernel, config in self.used.items())}; {loads}"
 
     def source(self, tensor: Tensor, rows: int, columns: int) -> Any:
-        """The source of a kernel's tiles of (rows, columns)."""
+        """Return the source of a kernel's tiles of (rows, columns): a descriptor, or the tensor."""
         if not self.tma:
             return tensor
         from triton.tools.tensor_descriptor import TensorDescriptor
@@ -156,7 +156,7 @@ class Plan:
         return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, 1, rows, columns])
 
     def config(self, kernel: Kernel, run: Any) -> Config:
-        """The tile sizes for a kernel: those given, on a GPU the fastest, in the interpreter the seed."""
+        """Return the tile sizes for a kernel: those given, or the fastest on a GPU, or the seed in the interpreter."""
         if kernel not in self.used:
             possible = self.candidates(kernel)
             if self.interpreted:
@@ -168,23 +168,23 @@ class Plan:
         return self.used[kernel]
 
     def candidates(self, kernel: Kernel) -> list[Config]:
-        """Tile sizes that are worth trying for this case."""
+        """Return the tile sizes to try for this case."""
         rows = self.case.seqlen_q * self.size.group
         dims = (self.case.head_dim, self.case.head_dim_v)
         of_score = 4 * ("relative_bias" in self.case.score_mods) + self.lists_blocks  # a bias, and a pattern's byte
         return candidates(kernel, *dims, self.element_bytes, rows, of_score)
 
     def _kind(self, kernel: Kernel) -> tuple[Any, ...]:
-        """The key of the best tile sizes: lengths count only by their order of magnitude."""
+        """Return the key under which tile sizes are remembered: lengths count only by order of magnitude."""
         case = self.case
         magnitude = tuple(length.bit_length() for length in (case.batch * case.heads_q, case.seqlen_q, case.seqlen_kv))
         dims = (case.head_dim, case.head_dim_v, self.size.group)
         return (kernel, case.dtype, *dims, self.rule.value, self.mod.value, self.tma, *magnitude)
 
     def splits(self, config: Config, row_blocks: int) -> tuple[int, int]:
-        """Into how many stretches the keys are split, and how many keys a stretch has: ``programs_each`` for each SM.
+        """Return the number of stretches of keys, for ``programs_each`` programs per SM, and the keys per stretch.
 
-        A stretch has two tiles at least; the interpreter pretends to have few SMs, so that it splits, too.
+        A stretch has at least two tiles; the interpreter pretends to have a few SMs, so that it also splits.
         """
         import torch
 
@@ -198,14 +198,14 @@ class Plan:
 
 
 def is_decoding(case: Case) -> bool:
-    """Whether there are so few queries, and so many keys, that the keys are split among programs."""
+    """Whether queries are so few, and keys so many, that the keys are split among programs."""
     rows = case.seqlen_q * case.heads_q // case.heads_kv
     few = rows <= MOST_DECODED_ROWS and case.seqlen_kv >= max(128, 8 * case.seqlen_q)
     return few and not case.needs_gradients
 
 
 def may_use_tma(operands: Operands, device: Any) -> bool:
-    """Whether the copy engine of Hopper takes these tensors: 16-byte alignment, neighbouring last dims, 2^31 of each.
+    """Whether Hopper's copy engine takes these tensors: 16-byte alignment, contiguous last axis, sizes below 2^31.
 
     CUDA Driver API, cuTensorMapEncodeTiled.
     """
@@ -218,7 +218,7 @@ def may_use_tma(operands: Operands, device: Any) -> bool:
 
 
 def fits_descriptor(tensor: Tensor) -> bool:
-    """The part of that which concerns one tensor."""
+    """Whether one tensor meets the conditions of :func:`may_use_tma`."""
     size = tensor.element_size()
     outer = tensor.stride()[:-1]
     aligned = tensor.data_ptr() % 16 == 0 and all(stride > 0 and stride * size % 16 == 0 for stride in outer)
@@ -233,16 +233,16 @@ def rule_of(case: Case, tiles: Any) -> Any:
 
 
 def mod_of(case: Case, tiles: Any) -> Any:
-    """The score modification as kernels take it."""
+    """Return the score modification in the kernels' form."""
     named = {"softcap": tiles.SOFTCAP, "alibi": tiles.ALIBI, "relative_bias": tiles.RELATIVE}
     return next((named[mod] for mod in case.score_mods if mod in named), tiles.PLAIN)
 
 
 def bounds_of(case: Case, rule: Any, tiles: Any) -> list[NDArray[np.int32]]:
-    """Lists of the mask: for each query its first key and the first beyond, for each key its first query and beyond.
+    """Return the mask's lists: the bounds of each query's keys, and of each key's queries (first, one past the last).
 
     Returns:
-        Two of (batch, seqlen_q), two of (batch, seqlen_kv); a single number each where no list is read.
+        Two lists (batch, seqlen_q) and two (batch, seqlen_kv); a single number each if no list is read.
     """
     if rule is not tiles.LISTED:
         return [np.zeros(1, np.int32)] * 4
@@ -254,21 +254,21 @@ def bounds_of(case: Case, rule: Any, tiles: Any) -> list[NDArray[np.int32]]:
 def column_bounds(
     low: NDArray[np.int64], high: NDArray[np.int64], seqlen_kv: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each key the first query that sees it and the first one beyond, from the queries' bounds.
+    """Return, from the queries' bounds, the first query that sees each key, and the one past the last.
 
     Raises:
-        ValueError: where a later query's bounds lie before an earlier one's: then a key's queries are no single run.
+        ValueError: if bounds decrease from one query to a later one, so that a key's queries are not a single run.
     """
     if np.any(np.diff(low) < 0) or np.any(np.diff(high) < 0):
         raise ValueError("the bounds of this mask do not move forwards only")
     keys = np.arange(seqlen_kv)
-    first = np.searchsorted(high, keys, side="right")  # queries before it end at the key, or earlier
-    beyond = np.searchsorted(low, keys, side="right")  # queries from there on begin behind the key
+    first = np.searchsorted(high, keys, side="right")  # runs of earlier queries end before the key
+    beyond = np.searchsorted(low, keys, side="right")  # runs of queries from there on start after the key
     return first, np.maximum(first, beyond)
 
 
 def score_table(case: Case, operands: Operands) -> NDArray[np.float32]:
-    """Slopes of ALiBi, or T5's biases by distance (see ``tiles.Scoring``); a dummy where there is neither."""
+    """Return ALiBi's slopes, or T5's biases by distance (see ``tiles.Scoring``); a dummy if there is neither."""
     if "alibi" in case.score_mods:
         return alibi_slopes(case.heads_q).astype(np.float32)
     if operands.relative_bias is None:
@@ -279,15 +279,15 @@ def score_table(case: Case, operands: Operands) -> NDArray[np.float32]:
 
 
 def power_of_two(size: int, least: int = 16) -> int:
-    """The next power of two, and ``least`` at least: what a matrix product in Triton takes."""
+    """Round up to a power of two, at least ``least``, as matrix products in Triton require."""
     return max(least, 1 << (size - 1).bit_length())
 
 
 def load(module: str, *, interpreted: bool) -> Any:
-    """Import kernels with or without Triton's interpreter: it decides that once, when it is imported.
+    """Import kernels with or without Triton's interpreter, which is decided when Triton is imported.
 
     Raises:
-        RuntimeError: when this process has imported Triton before in the other way.
+        RuntimeError: if this process has already imported Triton the other way.
     """
     if interpreted and os.environ.get("TRITON_INTERPRET") != "1":
         if "triton" in sys.modules:
@@ -308,5 +308,5 @@ def _median_ms(call: Any) -> float:
 
 
 def blocks(length: int, block: int) -> int:
-    """How many tiles a length has."""
+    """Return the number of tiles in a length."""
     return math.ceil(length / block)

@@ -17,7 +17,7 @@ ALL, CAUSAL, LISTED, BLOCKS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2),
 """How a kernel learns which keys a query sees: all of them, those up to its own place, from lists of bounds, or from
 lists of blocks."""
 PLAIN, SOFTCAP, ALIBI, RELATIVE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
-"""The modification of a scaled score. (A sink is no score: it is a start value of the softmax.)"""
+"""The modification of a scaled score. (A sink is not one: it is a start value of the softmax.)"""
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 
@@ -32,21 +32,21 @@ class Strides(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """The case, as far as kernels read it."""
+    """The sizes of the case."""
 
     heads_q: int
     group: int
-    """Query heads that share a head of K and V."""
+    """Number of query heads that share a key head."""
     seqlen_q: int
     seqlen_kv: int
     head_dim: int
     head_dim_v: int
     offset: int
-    """Query ``i`` stands at key ``i + offset``."""
+    """Query ``i`` is at key position ``i + offset``."""
 
 
 class Scoring(NamedTuple):
-    """How scores are made; what a case does not use is a dummy of the same type."""
+    """Parameters of the scores; unused ones are dummies of the same type."""
 
     scale: float
     softcap: float
@@ -60,7 +60,7 @@ def load_tile(
     source, strides, batch, head, start, length, dim,
     ROWS: tl.constexpr, COLS: tl.constexpr, WHOLE: tl.constexpr, EVEN_DIM: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """``ROWS`` tokens of one head, (ROWS, COLS); zeros where there is no token or no such dim.
+    """Load ``ROWS`` tokens of one head, (ROWS, COLS); zeros beyond the last token or dim.
 
     ``source`` is a tensor descriptor with ``TMA``, else a pointer. ``WHOLE`` promises that all tokens exist.
     """
@@ -68,7 +68,7 @@ def load_tile(
         return source.load([batch, head, start, 0]).reshape(ROWS, COLS)
     else:  # noqa: RET505 - the compiler must not see the other branch
         rows, dims = tl.arange(0, ROWS), tl.arange(0, COLS)
-        # Only the start is a 64-bit number: offsets within a tile are small, and cheaper so.
+        # Only the start is a 64-bit number: offsets within a tile are small, and 32 bits are cheaper.
         first = source + tl.cast(batch, tl.int64) * strides.batch + tl.cast(head, tl.int64) * strides.head
         first += tl.cast(start, tl.int64) * strides.row
         places = first + rows[:, None] * strides.row + dims[None, :] * strides.dim
@@ -91,17 +91,17 @@ def store_tile(
     rows, dims = tl.arange(0, ROWS), tl.arange(0, COLS)
     first = target + (tl.cast(plane, tl.int64) * length + start) * dim
     is_there = ((start + rows)[:, None] < length) & (dims[None, :] < dim)
-    if DROP > 0:  # all that has fewer bits than float16 leaves as bfloat16
+    if DROP > 0:  # outputs for inputs with fewer bits than float16 are bfloat16
         tile = rounded(tile, tile, 16)
     tl.store(first + rows[:, None] * dim + dims[None, :], tile.to(target.dtype.element_ty), mask=is_there)
 
 
 @triton.jit
 def product(a, b, total, PRECISION: tl.constexpr, DROP: tl.constexpr):
-    """``total + a @ b`` in float32.
+    """Return ``total + a @ b`` in float32.
 
-    ``DROP`` is for the interpreter, see :func:`rounded`: there, factors of fewer bits than float16 become float32, in
-    which their products are exact. (It would multiply bfloat16 numbers by their raw bits.)
+    ``DROP`` is for the interpreter, see :func:`rounded`: there, operands with fewer bits than float16 become float32,
+    in which their products are exact. (It would multiply the raw bits of bfloat16 numbers.)
     """
     if DROP > 0:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision=PRECISION)
@@ -111,17 +111,17 @@ def product(a, b, total, PRECISION: tl.constexpr, DROP: tl.constexpr):
 
 @triton.jit
 def rounded(x, like, DROP: tl.constexpr):
-    """float32 numbers rounded to the dtype of another tile.
+    """Round float32 numbers to the dtype of another tile.
 
-    ``DROP`` is 0 on a GPU, whose instructions do it. The interpreter truncates bfloat16, and gets float8 wrong when a
-    rounding carries into the exponent; so there ``DROP`` is how many bits of float32's mantissa that dtype lacks, they
-    are rounded to the nearest even by arithmetic, and the result stays float32.
+    ``DROP`` is 0 on a GPU, which has instructions for it. The interpreter truncates bfloat16, and gets float8 wrong if
+    a rounding carries into the exponent. So there ``DROP`` is the number of mantissa bits that the dtype lacks compared
+    with float32: they are rounded to nearest even by arithmetic, and the result stays float32.
     """
     if DROP > 0:
         bits = x.to(tl.uint32, bitcast=True)
         bits += ((1 << (DROP - 1)) - 1) + ((bits >> DROP) & 1)
         nearest = ((bits >> DROP) << DROP).to(tl.float32, bitcast=True)
-        if DROP == 20:  # float8_e4m3fn: below 2^-6 its numbers are 2^-9 apart
+        if DROP == 20:  # float8_e4m3fn: numbers below 2^-6 are 2^-9 apart
             nearest = tl.where(tl.abs(x) < 0.015625, (x + 24576.0) - 24576.0, nearest)
         return nearest
     else:  # noqa: RET505
@@ -130,9 +130,9 @@ def rounded(x, like, DROP: tl.constexpr):
 
 @triton.jit
 def keys_of(low_ptr, high_ptr, batch, rows, size, RULE: tl.constexpr):
-    """First key that each query sees, and the first one beyond. Rows behind the last one see what the last one sees.
+    """Return the first key that each query sees, and the one past the last. Rows past the end copy the last query's.
 
-    ``low_ptr`` and ``high_ptr``: (batch, seqlen_q), int32, read where the mask is ``LISTED``.
+    ``low_ptr`` and ``high_ptr``: (batch, seqlen_q), int32, read if the mask is ``LISTED``.
     """
     rows = tl.minimum(rows, size.seqlen_q - 1)
     if RULE == LISTED:
@@ -146,7 +146,7 @@ def keys_of(low_ptr, high_ptr, batch, rows, size, RULE: tl.constexpr):
 
 @triton.jit
 def queries_of(first_ptr, beyond_ptr, batch, keys, size, RULE: tl.constexpr):
-    """First query that sees each key, and the first one beyond; (batch, seqlen_kv) where ``LISTED``."""
+    """Return the first query that sees each key, and the one past the last; lists are (batch, seqlen_kv)."""
     keys = tl.minimum(keys, size.seqlen_kv - 1)
     if RULE == LISTED:
         at = tl.cast(batch, tl.int64) * size.seqlen_kv + keys
@@ -159,11 +159,11 @@ def queries_of(first_ptr, beyond_ptr, batch, keys, size, RULE: tl.constexpr):
 
 @triton.jit
 def block_range(low, high, length, BLOCK: tl.constexpr):
-    """From a tile's runs ``[low, high)`` to where it has to go along the other axis, in three stretches.
+    """Return the blocks that a tile with runs ``[low, high)`` must visit along the other axis, in three stretches.
 
     Returns:
-        ``(begin, full, edge, end)``: blocks in ``[begin, full)`` and ``[edge, end)`` are visible in part, those in
-        ``[full, edge)`` to every row, and nothing is visible elsewhere. All but ``end`` are multiples of ``BLOCK``.
+        ``(begin, full, edge, end)``: blocks in ``[begin, full)`` and ``[edge, end)`` are partly visible, those in
+        ``[full, edge)`` are visible to every row, all others are hidden. All but ``end`` are multiples of ``BLOCK``.
     """
     sees = low < high
     begin = tl.min(tl.where(sees, low, length), 0) // BLOCK * BLOCK
@@ -232,7 +232,7 @@ def visible(
 
 @triton.jit
 def tanh(x):
-    """The hyperbolic tangent; as a series near 0, where the other form cancels."""
+    """Compute tanh, by a series near 0, where the other form cancels."""
     square = x * x
     series = x * (1.0 - square * (0.3333333333 - square * (0.1333333333 - square * 0.05396825397)))
     return tl.where(square < 0.04, series, 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0))
@@ -240,11 +240,11 @@ def tanh(x):
 
 @triton.jit
 def modified(raw, rows, keys, head, size, scoring, MOD: tl.constexpr):
-    """Scores, from products of queries and keys: scaled, capped, biased.
+    """Return scores from products of queries and keys: scaled, capped, biased.
 
-    Not times log2(e), which exp2 will want: an LSE in those units is rounded once more on its way to the caller, and
-    once more on its way back, and of a large LSE such a rounding is a large error of every weight. The difference of
-    a score and its LSE is small, and may be multiplied.
+    They are not multiplied by log2(e) for exp2: an LSE in those units would be rounded once more on its way to the
+    caller and once more on its way back, and for a large LSE such a rounding is a large error in every weight. The
+    difference of a score and the LSE is small, and can be multiplied safely.
 
     ``rows`` and ``keys`` are indices which broadcast to the shape of ``raw``.
     """

@@ -1,4 +1,4 @@
-"""Tile sizes that are worth trying, in one table, and how one of them is chosen on the device at hand."""
+"""A table of tile sizes to try, and the choice among them on the current device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIFFERS = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How a kernel is cut and compiled."""
+    """Tile sizes and compilation options of a kernel."""
 
     block_m: int
     """Queries (rows) of a tile."""
@@ -27,16 +27,16 @@ class Config:
     """Keys of a tile."""
     num_warps: int
     num_stages: int
-    """How many tiles are on their way from memory at once."""
+    """Number of tiles in flight from memory at once."""
 
     def __str__(self) -> str:
-        """The text that stands in a record."""
+        """Return the text for a record."""
         return f"{self.block_m}x{self.block_n} warps={self.num_warps} stages={self.num_stages}"
 
 
-# By kernel and how wide a row is: the larger head dim in 16-bit numbers, rounded up to 64, 128 or 256. The first of
-# each is the seed: what runs where nothing is tried. Measured on an H200 with Triton 3.6 (docs/gpu.md, "Tuning"): two
-# small programs on a multiprocessor, one multiplying while the other raises powers, match or beat one with large tiles.
+# By kernel and width of a row: the larger head dim in 16-bit numbers, rounded up to 64, 128 or 256. The first entry is
+# the seed, which runs without tuning. Measured on an H200 with Triton 3.6 (docs/gpu.md, "Tuning"): two small programs
+# on a multiprocessor, one multiplying while the other computes exponentials, match or beat one with large tiles.
 TABLE: dict[tuple[Kernel, int], tuple[Config, ...]] = {
     ("forward", 64): (Config(64, 128, 4, 3), Config(128, 64, 4, 4)),
     ("forward", 128): (Config(64, 64, 4, 3), Config(128, 128, 8, 3)),
@@ -54,7 +54,7 @@ TABLE: dict[tuple[Kernel, int], tuple[Config, ...]] = {
 
 
 def width_of(head_dim: int, head_dim_v: int, element_bytes: int) -> int:
-    """The column of the table."""
+    """Return the width that is the key of the table."""
     width = max(head_dim, head_dim_v) * element_bytes // 2
     return next((column for column in (64, 128, 256) if width <= column), 256)
 
@@ -62,18 +62,18 @@ def width_of(head_dim: int, head_dim_v: int, element_bytes: int) -> int:
 def candidates(
     kernel: Kernel, head_dim: int, head_dim_v: int, element_bytes: int, rows: int = 1, score_bytes: int = 0
 ) -> list[Config]:
-    """The configurations worth trying, the seed first.
+    """Return the configurations to try, the seed first.
 
-    Inputs wider than 16 bits have smaller tiles, and fewer on their way. Tiles are halved, along the keys first,
-    until all that is on its way fits into shared memory.
+    Inputs wider than 16 bits have smaller tiles, and fewer in flight. Tiles are halved, along the keys first, until all
+    tiles in flight fit into shared memory.
 
     Args:
         kernel: row of the table.
-        head_dim: of Q and K.
-        head_dim_v: of V.
-        element_bytes: of one number of the inputs.
-        rows: how many rows a head has in all (decoding): no larger a tile than they fill.
-        score_bytes: what is loaded for each score, such as a bias.
+        head_dim: head dim of Q and K.
+        head_dim_v: head dim of V.
+        element_bytes: bytes of one number of the inputs.
+        rows: number of rows of a head (decoding), which limits the size of a tile.
+        score_bytes: bytes that are loaded for each score, such as a bias.
     """
     found: dict[Config, None] = {}
     for config in TABLE[kernel, width_of(head_dim, head_dim_v, element_bytes)]:
@@ -93,14 +93,14 @@ def candidates(
 
 
 def shared_bytes(config: Config, kernel: Kernel, key_bytes: int, value_bytes: int, score_bytes: int) -> int:
-    """Shared memory of the tiles, about: some stay, others stream, as many at once as there are stages.
+    """Estimate the shared memory of the tiles: some stay, others stream, with one tile in flight per stage.
 
     Args:
         config: the tiles.
         kernel: in ``dk_dv`` K and V stay while Q and dout stream; in ``dq`` the reverse; in the others Q alone stays.
-        key_bytes: of a row of Q or K.
-        value_bytes: of a row of V or dout.
-        score_bytes: what streams in for each score.
+        key_bytes: bytes of a row of Q or K.
+        value_bytes: bytes of a row of V or dout.
+        score_bytes: bytes that stream in for each score.
     """
     both = key_bytes + value_bytes
     stay, stream = (config.block_n, config.block_m) if kernel == "dk_dv" else (config.block_m, config.block_n)
@@ -109,10 +109,10 @@ def shared_bytes(config: Config, kernel: Kernel, key_bytes: int, value_bytes: in
 
 
 def first_that_runs(configs: Sequence[Config], run: Callable[[Config], Tensor]) -> Config:
-    """Without measuring: for problems so small that trying costs more than it can give.
+    """Return the first candidate that runs, without timing, for problems too small to be worth tuning.
 
     Raises:
-        NothingRunsError: with the last reason.
+        NothingRunsError: if none runs; with the last reason.
     """
     reason = "there is no candidate"
     for config in configs:
@@ -134,7 +134,7 @@ class NothingRunsError(RuntimeError):
 
 
 _chosen: dict[Hashable, Config] = {}
-"""The best configuration of a kind of case, for the process's further cases of that kind."""
+"""The best configuration of each kind of case, for later cases in this process."""
 
 
 def choose(
@@ -143,19 +143,19 @@ def choose(
     run: Callable[[Config], Tensor],
     time_ms: Callable[[Callable[[], object]], float],
 ) -> Config:
-    """The fastest of the candidates on this device.
+    """Return the fastest candidate on this device.
 
-    One that cannot be compiled, needs more than the device has, or computes something else than the first one that runs
-    (fast and wrong is how tuners fail: triton#8853) is left out.
+    Candidates that cannot be compiled, exceed the device's resources, or compute something else than the first one that
+    runs (tuners may otherwise choose a fast and wrong one: triton#8853) are left out.
 
     Args:
-        key: what the choice depends on; it is made once for each.
+        key: key of the choice, which is made once per key.
         configs: candidates, the seed first.
-        run: compute with a candidate; its result, which may be the same memory each time.
-        time_ms: how long a call takes.
+        run: runs a candidate and returns its result, possibly in the same memory each time.
+        time_ms: times a call.
 
     Raises:
-        NothingRunsError: with the first reason.
+        NothingRunsError: if none runs; with the first reason.
     """
     if key in _chosen:
         return _chosen[key]
@@ -166,7 +166,7 @@ def choose(
         try:
             written = run(config)
             result = written.float().clone()
-            written.fill_(float("nan"))  # what the next one leaves unwritten is not this one's answer
+            written.fill_(float("nan"))  # so that elements that the next candidate leaves unwritten differ
             if expected is None:
                 expected = result
             elif not agrees(result, expected):
@@ -181,7 +181,7 @@ def choose(
 
 
 def agrees(one: Tensor, other: Tensor) -> bool:
-    """Whether two results are the same but for rounding: the oracle judges the winner, this only keeps losers out."""
+    """Whether two results agree up to rounding. It only rejects gross errors; the oracle judges the winner."""
     both = one.isfinite() & other.isfinite()
     if not bool((one.isfinite() == other.isfinite()).all()):
         return False

@@ -1,1 +1,1 @@
-"""Captures a model's attention: counts and times its calls, and writes them as a scenario that can be run."""
+"""Captures a model's attention: counts and times its calls, and writes them as a runnable scenario."""

@@ -1,4 +1,4 @@
-"""Compares a model's output with the one that its call's description defines, on a few rows."""
+"""Checks, on a few rows, that a model's output is the one that the description of its call defines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _ROWS = 8
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
-"""Relative to the largest value: far above rounding, far below what another mask, scale or head would give."""
+"""Relative to the largest value: far above rounding errors, far below the effect of a wrong mask, scale or head."""
 
 
 def disagreement(call: AttentionCall, spec: CallSpec, out: Tensor) -> str | None:
-    """How the model's output differs from what the description defines; ``None`` where it does not.
+    """Return how the model's output differs from the described one, or ``None`` if it agrees.
 
-    Compared are the first and the last element of the batch, and rows from the first to the last, in float64. Rows
-    that see no key are left out: what they get is nowhere defined.
+    A few rows of the first and the last element of the batch are compared in float64. Rows that see no key are left
+    out, as their output is undefined.
     """
     if call.dropout or call.q.dtype not in _TOLERANCE:
         return None
@@ -49,7 +49,7 @@ def disagreement(call: AttentionCall, spec: CallSpec, out: Tensor) -> str | None
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """A few rows are not worth waking threads for, which may be busy."""
+    """Use one torch thread: for a few rows it is not worth waking threads, which may be busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,7 +59,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _expected(call: AttentionCall, spec: CallSpec, element: int, rows: NDArray[np.int64]) -> Tensor:
-    """Rows of the output, (heads_q, rows, head_dim_v); of a row that sees no key they are not a number."""
+    """Return the expected rows, (heads_q, rows, head_dim_v); NaN for a row that sees no key."""
     index = torch.from_numpy(rows).to(call.q.device)
     group = spec.heads_q // spec.heads_kv
     q = call.q[element][:, index].to(torch.float64)
@@ -80,7 +80,7 @@ def _expected(call: AttentionCall, spec: CallSpec, element: int, rows: NDArray[n
 
 
 def _seen(spec: CallSpec, element: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which keys these rows see, (rows, seqlen_kv)."""
+    """Return the keys that these rows see, a boolean (rows, seqlen_kv)."""
     named = spec.mask.without_tensor()
     case = make_case(batch=spec.batch, seqlen_q=spec.seqlen_q, seqlen_kv=spec.seqlen_kv, **named.fields())
     seen = within(row_runs(case, element)[rows], np.arange(spec.seqlen_kv))

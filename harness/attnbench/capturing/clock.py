@@ -1,4 +1,4 @@
-"""Time of calls: the wall clock's on a CPU, events' on a GPU, whose calls only queue work."""
+"""Times calls: by the wall clock on a CPU, by events on a GPU, where calls only queue work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Moment:
-    """A point in time, of the thread or of a device's stream."""
+    """A point in time of the thread or of a device's stream."""
 
     def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None
@@ -18,7 +18,7 @@ class Moment:
         self._ns = time.perf_counter_ns()
 
     def seconds_since(self, earlier: Moment) -> float:
-        """Seconds between the two; waits for the device."""
+        """Return the seconds since an earlier moment; waits for the device."""
         if self._event is not None and earlier._event is not None:
             self._event.synchronize()
             return float(earlier._event.elapsed_time(self._event)) / 1e3
@@ -26,6 +26,6 @@ class Moment:
 
 
 def wait_for_devices() -> None:
-    """Wait until queued work is done, where there is any."""
+    """Wait until all work queued on a GPU is done."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()

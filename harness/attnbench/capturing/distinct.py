@@ -1,4 +1,4 @@
-"""Calls that are the same work, counted: as they come, and in buckets of like lengths."""
+"""Counts equal calls, and groups calls of similar lengths into shapes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 Mode = Literal["forward", "forward_backward"]
 
 MOST_APART = 4
-"""Up to so many kinds of calls that differ in lengths alone keep a shape each; of more, several share one."""
+"""Up to this many kinds of calls that differ only in lengths get their own shapes; more kinds share shapes."""
 _WIDEST = 1.2
-"""Within a shape: the most work of a call over the least."""
+"""Largest ratio of work between calls that share a shape."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Tally:
     api: str
     mode: Mode
     part: int = 0
-    """Which of the N calls whose tensors are kept this one is, from 0."""
+    """Index, from 0, among the calls whose tensors are kept; calls of a kind are assigned in turns."""
     calls: int = 0
     seconds: float = 0.0
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -35,17 +35,17 @@ class Tally:
     memory: dict[str, None] = dataclasses.field(default_factory=dict)
     """How their tensors lie in memory."""
     inputs: str | None = None
-    """File of the queries, keys and values of one of them, relative to the scenario."""
+    """File with the queries, keys and values of one of the calls, relative to the scenario."""
 
     @property
     def work(self) -> int:
-        """Scores of a head if nothing but padding is skipped: what the time of a call grows with."""
+        """Number of scores of a head, without padding, over the batch: the time of a call grows with it."""
         spec = self.spec
         real_keys = sum(spec.mask.kv_lengths or (spec.batch * spec.seqlen_kv,)) - sum(spec.mask.kv_starts or ())
         return spec.seqlen_q * real_keys
 
     def add(self, layer: str | None, place: int, seconds: float) -> None:
-        """Count a call; ``place`` is its number among all calls."""
+        """Count a call; ``place`` is its position among all calls."""
         self.calls += 1
         self.seconds += seconds
         if layer is not None:
@@ -54,10 +54,10 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distinct:
-    """Calls that become one shape of the scenario."""
+    """Calls that are one shape of the scenario."""
 
     tally: Tally
-    """The kind that stands for all."""
+    """The kind that represents them."""
     calls: int
     seconds: float
     layers: tuple[str, ...]
@@ -67,11 +67,11 @@ class Distinct:
 
 
 def distinct_calls(tallies: Iterable[Tally]) -> list[Distinct]:
-    """The shapes of a scenario, by falling time.
+    """Return the shapes of a scenario, in descending order of time.
 
-    Kinds that differ only in lengths and in what masks are made of stay apart where they are few. Of many, as in
-    generation, those share a shape whose work differs by at most a fifth, and the one stands for them whose work is
-    nearest to the mean of their calls.
+    Kinds that differ only in lengths, including those of masks, get their own shapes if they are few. If they are many,
+    as in text generation, kinds whose work differs by at most a fifth share a shape. The kind whose work is nearest to
+    the mean of the calls represents them.
     """
     families: dict[object, list[Tally]] = {}
     for tally in tallies:
@@ -82,7 +82,7 @@ def distinct_calls(tallies: Iterable[Tally]) -> list[Distinct]:
 
 
 def _family(tally: Tally) -> object:
-    """Everything that calls must have in common to share a shape."""
+    """Return a key of all that calls must have in common to share a shape."""
     fields = {name: value for name, value in tally.spec.fields().items() if name not in _LENGTHS}
     is_decode = tally.spec.seqlen_q == 1
     return (tally.api, tally.mode, tally.part, is_decode, *sorted(fields.items(), key=lambda item: item[0]))

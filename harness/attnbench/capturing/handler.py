@@ -1,4 +1,4 @@
-"""Answers each call as the model would, and keeps what it was and how long it took."""
+"""Answers each call as the model would, and records its description and time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from attnbench.interception.call import AttentionCall
 
 _RECOMPUTED = "_StopRecomputationError"
-"""Raised within the last call that a checkpoint computes once more, as soon as what it needs is there."""
+"""Raised by activation checkpointing within a recomputed call, as soon as it has all tensors that it needs."""
 _UNREADABLE = (RuntimeError, TypeError, ValueError, NotImplementedError)
-"""Raised by tensors that have no values of their own: within ``vmap``, say, or while a model is exported."""
+"""Raised by tensors without values, for example within ``vmap`` or while a model is exported."""
 _LONGEST_REASON = 160
-_MOST_OPEN = 256  # calls whose times are not read yet; on a GPU, reading one waits for it
+_MOST_OPEN = 256  # calls whose times have not been read; on a GPU, reading a time waits for it
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,7 +41,7 @@ class _Kind:
     spec: CallSpec
     api: str
     problem: str | None = None
-    """Why it is no shape after all: the model's output is another."""
+    """Why the description is wrong: the model's output differs from it."""
     seen: int = 0
     memory: dict[str, None] = dataclasses.field(default_factory=dict)
     """How their tensors lie in memory, in the order of the first of each."""
@@ -56,7 +56,7 @@ class _Kind:
 
 @dataclasses.dataclass(eq=False)
 class _Timed:
-    """A call that has been answered. Its backward pass, if there is one, comes later."""
+    """An answered call. Its backward pass, if any, comes later."""
 
     kind: _Kind
     layer: str | None
@@ -65,9 +65,9 @@ class _Timed:
     end: Moment
     spent_ns: int
     place: int
-    """Among all calls."""
+    """Position among all calls."""
     tensors: dict[str, Tensor] | None = None
-    """Queries, keys and values, kept until the upstream gradient is there."""
+    """Queries, keys and values, kept until the upstream gradient is known."""
     backward_start: Moment | None = None
     backward_end: Moment | None = None
 
@@ -83,9 +83,9 @@ class _Timed:
 
 
 class CapturingHandler:
-    """The handler of a capture: keeps each call and its time.
+    """The handler of a capture, which records each call and its time.
 
-    Queries, keys and values of so many calls of each kind as ``tensors`` says are written into the folder.
+    Queries, keys and values of the first ``tensors`` calls of each kind are written into the folder.
     """
 
     def __init__(self, folder: Path, tensors: int) -> None:
@@ -98,18 +98,18 @@ class CapturingHandler:
         self._calls = 0
         self._done: list[_Timed] = []
         self._waiting: dict[int, _Timed] = {}
-        """Calls whose backward pass may still come, by their ``id``."""
+        """Calls whose backward pass may still come, by ``id``."""
         self.unmatched: collections.Counter[tuple[str, str]] = collections.Counter()
         self.devices: set[str] = set()
         self.dropouts: set[float] = set()
         self.own_ns = 0
-        """Time that capturing itself took."""
+        """Time spent on capturing itself."""
 
     def __call__(self, call: AttentionCall) -> Tensor:
-        """Answer as the model would."""
+        """Answer a call as the model would, and record it."""
         with self._own_time():
             kind = self._kind(call)
-        # Of their own, so that the gradients of these are complete when those of this call are.
+        # Views of this call's own, whose gradients are complete once this call's backward pass is.
         given = [x.view_as(x) if call.needs_gradients and x.requires_grad else x for x in call.given]
         start = Moment(call.q.device)
         try:
@@ -124,12 +124,12 @@ class CapturingHandler:
         return out
 
     def tell_unmatched(self, what: str, reason: str) -> None:
-        """Count a call that could not be said as one."""
+        """Count attention that was not understood."""
         with self._lock:
             self.unmatched[what, _in_short(reason)] += 1
 
     def tallies(self) -> list[Tally]:
-        """All calls, counted; those which turned out to be something else are among the unmatched."""
+        """Return the tallies of all calls except those counted as unmatched."""
         with self._lock:
             self._read([*self._done, *self._waiting.values()])
             self._done, self._waiting = [], {}
@@ -159,7 +159,7 @@ class CapturingHandler:
         return kind
 
     def _digest(self, spec: CallSpec) -> str | None:
-        """Names the content of a mask's tensor; the object is the same while the mask is."""
+        """Return a digest of a mask's tensor, cached by the mask object, which is shared between equal masks."""
         tensor = spec.mask.tensor
         if tensor is None:
             return None
@@ -202,12 +202,12 @@ class CapturingHandler:
             self._done = []
 
     def _watch_backward(self, timed: _Timed, given: Sequence[Tensor], out: Tensor) -> None:
-        """Time the backward pass: from the gradient of the output to the last of those of the inputs."""
+        """Time the backward pass, from the gradient of the output to the last gradient of an input."""
         inputs = [x for x in given if x.requires_grad]
         missing, device = len(inputs), out.device
         self._waiting[id(timed)] = timed
 
-        def begin(gradient: Tensor | None) -> None:  # which is nothing where the loss does not depend on it
+        def begin(gradient: Tensor | None) -> None:  # None if the loss does not depend on it
             with self._own_time():
                 if timed.tensors is not None and gradient is not None:
                     self._save(timed, {"dout": gradient})
@@ -233,19 +233,19 @@ class CapturingHandler:
         timed.tensors = None
 
     def _read(self, timed: list[_Timed]) -> None:
-        """Add times to their tallies."""
+        """Add the times of calls to their tallies."""
         for one in timed:
-            if one.tensors is not None:  # a backward pass could have come, and has not
+            if one.tensors is not None:  # the expected backward pass has not come
                 self._save(one, {})
             one.kind.tally(one.mode, one.part).add(one.layer, one.place, one.seconds())
 
 
 def _in_short(reason: str) -> str:
-    """One line; torch explains some of its errors at length."""
+    """Shorten a reason to one line, as some of torch's messages are long."""
     line = " ".join(reason.split())
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
 
 
 def _what(call: AttentionCall) -> str:
-    """Names calls that are not matched."""
+    """Return a name for calls that are not understood."""
     return f"{call.api} attention, q {tuple(call.q.shape)}, k {tuple(call.k.shape)}"

@@ -1,4 +1,4 @@
-"""Runs a user's program in a process of its own, with capture around it."""
+"""Runs a user's program in its own process under capture."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HINT = "attnbench ... -- python script.py, or -- script.py, or -- -m module"
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A Python program, as its command line says it."""
+    """A Python program, parsed from its command line."""
 
     python: str
     options: tuple[str, ...]
@@ -40,10 +40,10 @@ class Program:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Program:
-        """Read a command line.
+        """Parse a command line.
 
         Raises:
-            UsageError: where it starts no Python program.
+            UsageError: if it does not start a Python program.
         """
         rest = list(words)
         python = sys.executable
@@ -77,10 +77,10 @@ class Program:
             settings: a data class, which that module reads as JSON.
 
         Returns:
-            Its exit code; 128 and the number of a signal that ended it.
+            Its exit code, or 128 plus the number of the signal that ended it.
 
         Raises:
-            UsageError: where the script is not there, or its Python has no attnbench.
+            UsageError: if the script does not exist, or its Python has no attnbench.
         """
         if self.start == "script" and not Path(self.words[0]).exists():
             raise UsageError(f"there is no file {self.words[0]}")
@@ -90,7 +90,7 @@ class Program:
         while True:
             try:
                 code = child.wait()
-            except KeyboardInterrupt as interrupt:  # the program has its own way to end; what it has done is written
+            except KeyboardInterrupt as interrupt:  # let the program end in its own way and write the capture
                 child.send_signal(interrupt.number if isinstance(interrupt, Interrupted) else 2)
             else:
                 return code if code >= 0 else 128 - code
@@ -105,7 +105,7 @@ class Program:
 
 
 def _is_python(path: str) -> bool:
-    """Whether a program is a Python script by its first line, as those that pip installs."""
+    """Whether a program is a Python script by its first line, like those that pip installs."""
     with Path(path).open("rb") as file:
         first = file.readline(200)
     return first.startswith(b"#!") and b"python" in first

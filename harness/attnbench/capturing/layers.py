@@ -1,4 +1,4 @@
-"""Names of layers, in a few words."""
+"""Short forms of lists of layer names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS = re.compile(r"(\d+)")
 
 
 def in_short(layers: Sequence[str]) -> str:
-    """Those that differ in a number together, such as ``model.layers.0…11.self_attn``; of several such the first."""
+    """Merge names that differ in numbers, such as ``model.layers.0…11.self_attn``; only the first group is named."""
     alike: dict[tuple[str, ...], list[list[str]]] = {}
     for layer in layers:
         parts = _NUMBERS.split(layer)
@@ -25,7 +25,7 @@ def in_short(layers: Sequence[str]) -> str:
 
 
 def _together(parts: Sequence[Sequence[str]]) -> str:
-    """Names that differ in numbers alone, each as its texts and numbers by turns."""
+    """Merge names that differ only in numbers; each is given as alternating texts and numbers."""
     return "".join(same[0] if len({*same}) == 1 else _range(same) for same in zip(*parts, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Wall time of a model: of its outermost modules and of backward passes, from whichever thread."""
+"""Wall time of a model: of its outermost modules and of backward passes, in any thread."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class ModelTime:
-    """Adds up the time in which a model runs; what several threads do at once counts once."""
+    """Sums the time in which a model runs in at least one thread."""
 
     def __init__(self) -> None:
         self.looks: Callable[[], int] = int
-        """How often capture has looked at a function of torch by now."""
+        """Returns the number of torch functions that capture has inspected so far."""
         self.looks_within = 0
-        """How many of these looks fell within the model's time."""
+        """Number of inspections within the model's time."""
         self._looks_before = 0
         self._lock = threading.Lock()
         self._running = 0
@@ -29,7 +29,7 @@ class ModelTime:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time of the block."""
+        """Count the time of the block as the model's."""
         with self._lock:
             if self._running == 0:
                 wait_for_devices()
@@ -48,10 +48,10 @@ class ModelTime:
 
     @property
     def is_running(self) -> bool:
-        """Whether the model runs in some thread."""
+        """Whether the model runs in any thread."""
         return self._running > 0
 
     @property
     def seconds(self) -> float:
-        """Seconds so far."""
+        """The model's time so far, in seconds."""
         return self._ns / 1e9

@@ -1,6 +1,6 @@
-"""``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program with capture around it.
+"""``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program under capture.
 
-SETTINGS are :class:`Settings` as JSON. The words are the program's own: the script, module or code, and its arguments.
+SETTINGS are :class:`Settings` as JSON. WORDS are the program's own: the script, module or code, and its arguments.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Start = Literal["script", "module", "code"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Handed from the command to the program's process."""
+    """Settings that the command passes to the program's process."""
 
     folder: str
-    """To write the capture into."""
+    """Folder to write the capture into."""
     tensors: int
-    """How many calls of each shape keep their tensors."""
+    """Number of calls of each shape whose tensors are kept."""
     command: str
-    """The line that makes the capture again."""
+    """Command line that reproduces the capture."""
     start: Start
 
 
 def main() -> int:
-    """Run the program; its exit code."""
+    """Run the program, and return its exit code."""
     from attnbench.capturing.session import Session
     from attnbench.runner.interrupts import raise_signals
 
@@ -91,12 +91,12 @@ def _run(start: Start) -> None:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         return
     code, sys.argv[0] = sys.argv[0], "-c"
-    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle looks for what the line defines
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # pickle looks up the code's definitions here
     exec(compile(code, "<string>", "exec"), vars(main))  # noqa: S102 - the user's own line
 
 
 def _wait_for_threads() -> None:
-    """Wait as Python does at a program's end: what its threads compute is the program's too."""
+    """Wait for the program's threads, as Python does at exit, so that their calls are captured, too."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()

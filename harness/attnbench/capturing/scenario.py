@@ -1,4 +1,4 @@
-"""Writes captured calls as a scenario that can be run."""
+"""Writes captured calls as a runnable scenario."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TAGS = ["captured"]
 
 
 def write_scenario(calls: Sequence[Distinct], command: str, folder: Path) -> list[str]:
-    """Write ``scenario.toml``, and the masks and biases that it needs, into a folder.
+    """Write ``scenario.toml``, with the masks and biases that it needs, into a folder.
 
     Returns:
         The names of the shapes, in the order of the calls.
 
     Raises:
-        OSError: where it cannot be written.
+        OSError: if it cannot be written.
     """
     import torch
 
@@ -55,10 +55,10 @@ def write_scenario(calls: Sequence[Distinct], command: str, folder: Path) -> lis
 
 
 def captured_cases(folder: Path) -> dict[str, Case]:
-    """The cases of a capture's scenario, by shape.
+    """Return the cases of a capture's scenario, by shape.
 
     Raises:
-        UsageError: when the scenario cannot be read.
+        UsageError: if the scenario cannot be read.
     """
     from attnbench.sweep.expand import expand
     from attnbench.sweep.load import load_scenario
@@ -68,7 +68,7 @@ def captured_cases(folder: Path) -> dict[str, Case]:
 
 
 def _comments(call: Distinct, total: float) -> list[str]:
-    """How many calls, of which layers, and their share; which lengths a shape stands for, if for several."""
+    """Return comments for a shape: calls, layers, share of time, and the range of lengths if there are several."""
     share = f"{number(100 * call.seconds / total)} % of attention time" if total else "no time"
     said = [f"{count(call.calls, 'call')}, {_layers(call.layers)}, {share}"]
     for what, (least, most), taken in (
@@ -93,7 +93,7 @@ def _layers(layers: Sequence[str]) -> str:
 
 
 def _short(fields: Mapping[str, object]) -> dict[str, object]:
-    """Without what a case has of itself, and with one name where two fields are equal."""
+    """Drop fields that equal a case's defaults, and merge equal ``_q`` and ``_kv`` fields under one name."""
     usual = {
         "mode": "forward", "score_mod": "none", "mask": "none", "scale": 1 / math.sqrt(float(str(fields["head_dim"]))),
         "head_dim_v": fields["head_dim"],
@@ -107,5 +107,5 @@ def _short(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML writes it; of texts, lists and numbers it is JSON's way."""
+    """Return a value in TOML syntax, which equals JSON's for texts, lists and numbers."""
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=True)

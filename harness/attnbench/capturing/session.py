@@ -1,4 +1,4 @@
-"""A capture from its beginning to the written folder."""
+"""A capture, from interception to the written folder."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Captures what runs within :meth:`capturing`, and writes it.
+    """Captures the attention within :meth:`capturing`, and writes it.
 
-    Queries, keys and values of so many calls of each kind as ``tensors`` says are kept; ``command`` is the line that
-    makes the capture again.
+    Queries, keys and values of the first ``tensors`` calls of each kind are kept; ``command`` is the command line that
+    reproduces the capture.
     """
 
     def __init__(self, folder: Path, tensors: int, command: str) -> None:
@@ -66,10 +66,10 @@ class Session:
         return self._handler(call)
 
     def write(self) -> Capture:
-        """Write the folder; a scenario only where there is a call.
+        """Write the folder; the scenario only if there is a call.
 
         Raises:
-            OSError: where it cannot be written.
+            OSError: if it cannot be written.
         """
         calls = distinct_calls(self._handler.tallies())
         names = write_scenario(calls, self._command, self._folder) if calls else []
@@ -97,7 +97,7 @@ class Session:
         return capture
 
     def _notes(self) -> list[str]:
-        """Sentences that a reader of the figures must know."""
+        """Return sentences that a reader of the figures must know."""
         notes = []
         if any(kind.__name__ == "OptimizedModule" for kind in self._met):
             notes.append("a compiled model ran uncompiled: compiled code hides its attention")
@@ -109,7 +109,7 @@ class Session:
         return notes
 
     def _remove_what_nothing_refers_to(self, calls: Sequence[Distinct]) -> None:
-        """Remove tensors of calls that another one stands for."""
+        """Remove tensors of calls that another call represents."""
         scenario = (self._folder / SCENARIO).read_text(encoding="utf-8") if calls else ""
         for path in (self._folder / TENSORS).glob("*"):
             if path.name not in scenario:
@@ -130,7 +130,7 @@ def _stored(name: str, call: Distinct) -> CapturedCall:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of attnbench, Python, torch, and of transformers if the program has imported it."""
+    """Return the versions of attnbench, Python, torch, and of transformers if the program has imported it."""
     versions = {"attnbench": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
     transformers = sys.modules.get("transformers")
     return versions | ({"transformers": str(transformers.__version__)} if transformers else {})

@@ -1,4 +1,4 @@
-"""Writes tensors, each content once: the file is named by it."""
+"""Writes tensors into files named by their content, so that equal tensors are stored once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ _NAME_DIGITS = 16
 
 
 def save_tensors(folder: Path, arrays: Mapping[str, Tensor]) -> str:
-    """Write arrays into one safetensors file, if no such file is there yet.
-
-    It goes into the folder's subfolder ``tensors``.
+    """Write arrays into one safetensors file in the subfolder ``tensors``, unless it exists.
 
     Returns:
-        The file, relative to the folder.
+        The file's path relative to the folder.
 
     Raises:
-        OSError: where it cannot be written.
+        OSError: if it cannot be written.
     """
     from safetensors.torch import save
 

@@ -1,1 +1,1 @@
-"""Cases: what an attention problem is, what it costs, and what numbers it is made of."""
+"""Cases: the definition of an attention problem, its least cost, and the values of its tensors."""

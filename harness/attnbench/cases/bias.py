@@ -22,11 +22,11 @@ RELATIVE_MAX_DISTANCE = 128
 
 
 def alibi_slopes(heads: int) -> NDArray[np.float64]:
-    """Slope of each head, shape ``(heads,)``.
+    """Return the slope of each head, shape ``(heads,)``.
 
     Press, Smith and Lewis, "Train Short, Test Long" (ICLR 2022), section 3: a geometric sequence that starts at
-    ``2^(-8/heads)``. Where ``heads`` is no power of two, the authors' code takes the sequence of the power below and
-    fills up with every other slope of the power above; so do we.
+    ``2^(-8/heads)``. If ``heads`` is not a power of two, the authors' code takes the slopes of the power of two below,
+    followed by every other slope of the power above; so do we.
     """
 
     def powers(n: int) -> list[float]:
@@ -37,10 +37,10 @@ def alibi_slopes(heads: int) -> NDArray[np.float64]:
 
 
 def relative_buckets(relative_position: NDArray[np.int64], *, bidirectional: bool) -> NDArray[np.int64]:
-    """T5's bucket for each ``key position - query position``; same shape as the argument, values 0 to 31.
+    """Return T5's bucket of each ``key position - query position``: the argument's shape, values 0 to 31.
 
     Raffel et al., "Exploring the Limits of Transfer Learning" (JMLR 2020), section 2.1: half of the buckets are
-    exact distances, the other half widens logarithmically up to 128, beyond which all share the last one.
+    single distances, the other half widens logarithmically up to 128; all distances beyond share the last one.
     """
     buckets = RELATIVE_BUCKETS
     result = np.zeros_like(relative_position)
@@ -60,25 +60,25 @@ def relative_buckets(relative_position: NDArray[np.int64], *, bidirectional: boo
 
 
 def is_bidirectional(case: Case) -> bool:
-    """Whether a query of this case may look ahead; T5 gives both directions their own buckets then."""
+    """Whether a query of this case may see later keys; T5 then splits the buckets between both directions."""
     return all(kind.looks_ahead(case) for kind in kinds_of(case.mask))
 
 
 def tensor_bias(case: Case) -> NDArray[np.floating]:
-    """The bias of ``score_mod = "bias"``: float32, or float64 where its file holds that; not to be written to.
+    """Return the read-only bias tensor of ``score_mod = "bias"``: float64 if its file holds that, else float32.
 
     Returns:
         Four axes, broadcastable to ``(batch, heads_q, seqlen_q, seqlen_kv)``; -inf hides a key.
 
     Raises:
-        TensorError: where its file does not hold it.
+        TensorError: if its file does not hold it.
     """
     assert case.bias_file is not None
     return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
 
 
 def scores_in_bias(case: Case) -> int:
-    """How many scores an element of :func:`tensor_bias` is added to."""
+    """Return how many scores an element of :func:`tensor_bias` is added to."""
     scores = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
     return scores // max(1, tensor_bias(case).size)
 
@@ -91,18 +91,18 @@ def score_bias(
     table: NDArray[np.float64] | None,
     batch_index: int = 0,
 ) -> NDArray[np.float64] | None:
-    """The bias that the score modification adds to the scaled scores of one head.
+    """Return the bias that the score modification adds to the scaled scores of one head.
 
     Args:
         case: the problem.
         head: index of the query head.
         rows: query indices, shape ``(r,)``.
         columns: key indices, shape ``(c,)``.
-        table: the relative bias of shape ``(heads_q, 32)``, where the case has one.
-        batch_index: which sequence; biases that are tensors may differ.
+        table: the relative bias of shape ``(heads_q, 32)``, if the case has one.
+        batch_index: index of the sequence; a bias tensor may differ between sequences.
 
     Returns:
-        Shape ``(r, c)``, or ``None`` where nothing is added.
+        Shape ``(r, c)``, or ``None`` if nothing is added.
     """
     added = []
     if "bias" in case.score_mods:
@@ -119,12 +119,12 @@ def score_bias(
 
 
 def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
-    """The whole bias, all that is added to the scores, or ``None`` where the case has none.
+    """Return the sum of all biases of the scores, or ``None`` if the case has none.
 
-    A tensor whose gradient is asked for is an operand, and is left out.
+    A bias tensor whose gradient is requested is an operand, and is left out.
 
     Returns:
-        Shape ``(1, heads_q, seqlen_q, seqlen_kv)``; of a tensor ``(batch or 1, heads_q or 1, seqlen_q, seqlen_kv)``.
+        Shape ``(batch or 1, heads_q or 1, seqlen_q, seqlen_kv)``.
     """
     if case.bias_grad:
         case = dataclasses.replace(case, score_mod=in_order({*case.score_mods} - {"bias"}), bias_grad=None)

@@ -1,7 +1,7 @@
 """One attention problem, fully specified.
 
-A :class:`Case` is the semantics: it defines the reference answer, the floating-point operations and the bytes.
-Nothing in it says how to compute; that is an implementation's business.
+A :class:`Case` holds the semantics alone: it determines the reference answer, the floating-point operations and the
+bytes. How to compute them is up to the implementation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from attnbench.errors import UsageError
 
 
 class CaseError(UsageError):
-    """The fields do not make an attention problem. ``problems`` holds one sentence for each mistake."""
+    """The fields do not define an attention problem. ``problems`` has one sentence per mistake."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -43,9 +43,9 @@ class CaseError(UsageError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """An attention problem. Make one with :func:`make_case`, which fills defaults in and checks.
+    """An attention problem. Create one with :func:`make_case`, which fills in defaults and validates.
 
-    Fields that the problem does not use are ``None``, so that two descriptions of the same problem are equal.
+    Fields that the problem does not use are ``None``, so that two descriptions of the same problem compare equal.
     """
 
     operator: Operator
@@ -59,22 +59,22 @@ class Case:
     head_dim_v: int
     dtype: DType
     mask: str
-    """One kind of mask, or several joined by `` & ``: a key is seen where all of them show it."""
+    """One kind of mask, or several joined by `` & ``: a key is visible if all of them show it."""
     alignment: Alignment
     window_left: int | None
-    """Sliding window: how many keys to the left of the diagonal a query sees (the diagonal itself comes on top)."""
+    """Sliding window: number of keys to the left of the diagonal that a query sees, besides the diagonal itself."""
     window_right: int | None
-    """Sliding window: how many keys to the right of the diagonal."""
+    """Sliding window: number of keys to the right of the diagonal that a query sees."""
     prefix_len: int | None
     """Prefix LM: every query sees the first ``prefix_len`` keys, the rest is causal."""
     document_lengths: tuple[int, ...] | None
-    """Document mask: lengths of the sequences packed one behind the other; they sum to ``seqlen_q``."""
+    """Document mask: lengths of the packed sequences, in order; they sum to ``seqlen_q``."""
     document_causal: bool | None
-    """Document mask: causal within each document."""
+    """Document mask: whether it is causal within each document."""
     kv_lengths: tuple[int, ...] | None
-    """Key padding: how many keys are real, for each batch element."""
+    """Key padding: number of real keys of each batch element."""
     tree_parents: tuple[int, ...] | None
-    """Tree: the parent of each draft, an earlier one, or -1 for those that follow the context; drafts are the last
+    """Tree: index of each draft's parent, an earlier draft, or -1 for a child of the context. Drafts are the last
     tokens."""
     mask_file: str | None
     """Tensor mask: ``random:SEED``, or a file with an array ``mask``, broadcastable to (batch, 1, seqlen_q, seqlen_kv),
@@ -85,45 +85,45 @@ class Case:
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before masking."""
     bias_file: str | None
     """Bias: ``random:SEED``, or a file with an array ``bias``, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv),
-    which is added to the scaled scores; where it is -inf a key is hidden."""
+    which is added to the scaled scores; -inf hides a key."""
     scale: float
     kv_cache: KVCache
-    """How keys and values are stored. ``latent``: as one tensor whose first ``head_dim_v`` columns are the values: in
-    multi-head latent attention with its up-projections absorbed into Q and the output."""
+    """How keys and values are stored. ``latent``: as one tensor whose first ``head_dim_v`` columns are the values, as
+    in multi-head latent attention with the up-projections absorbed into Q and the output."""
     page_size: int | None
     strides: Strides
-    """How the inputs lie in memory, relative to the layout that the implementation declares. ``transposed`` is the
-    upstream gradient too; ``summed`` is it alone: a single one, expanded, which is the gradient of ``.sum()``."""
+    """Memory layout of the inputs, relative to the layout that the implementation declares. ``transposed`` includes the
+    upstream gradient; ``summed`` is about it alone: a single 1, expanded, which is the gradient of ``.sum()``."""
     inputs: str
     """An input family, or ``file:PATH`` of arrays ``q``, ``k``, ``v`` (and ``dout``)."""
     inputs_layout: InputsLayout | None
-    """The order of the axes in that file: (batch, heads, seqlen, head_dim), or tokens before heads."""
+    """Order of the axes in that file: ``bhsd``, (batch, heads, seqlen, head_dim), or ``bshd``, tokens before heads."""
     seed: int
     kv_starts: tuple[int, ...] | None = None
-    """Left padding: the first key that is real, for each batch element."""
+    """Left padding: index of the first real key of each batch element."""
     mask_block_size: int | None = None
-    """Block-sparse mask: how many queries, and keys, a block has."""
+    """Block-sparse mask: number of queries, and of keys, in a block."""
     mask_blocks: str | None = None
-    """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (so many of all,
-    rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
-    first ones), or ``list:0/0+1/2``, a list for each block of queries."""
+    """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (that share of
+    all blocks, rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (NEAR blocks on either side of the
+    diagonal, and the FIRST ones of the sequence), or ``list:0/0+1/2``, a list per block of queries."""
     kv_dtype: KVDType | None = None
-    """The dtype that quantised K and V are stored in, see :mod:`attnbench.cases.quantised`; ``None``: they are not
-    quantised. Either way the computation is in ``dtype`` or higher."""
+    """Storage dtype of quantised K and V, see :mod:`attnbench.cases.quantised`; ``None``: they are not quantised.
+    Either way the computation is in ``dtype`` or higher."""
     requests: str | None = None
-    """Ragged: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
+    """Ragged mask: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
     bias_grad: bool | None = None
-    """Whether the gradient of the bias is asked for, ``dbias``, summed over the axes along which the bias is broadcast;
-    ``None``: it is not."""
+    """Whether the gradient of the bias, ``dbias``, is requested, summed over the axes along which the bias is
+    broadcast; ``None``: it is not."""
     dropout: float | None = None
-    """Probability that a weight is dropped behind the softmax; those that are kept are divided by 1 - p. The generator
-    is the implementation's, which says what it kept (:mod:`attnbench.cases.dropout`)."""
+    """Probability p that a weight is dropped after the softmax; kept weights are divided by 1 - p. The implementation
+    uses its own generator, and reports which weights it kept (:mod:`attnbench.cases.dropout`)."""
 
     @property
     def case_id(self) -> str:
-        """Twelve hexadecimal digits that name this problem, the same on every machine.
+        """Twelve hexadecimal digits that identify this problem, the same on every machine.
 
-        A file counts by its content where that is known, and not by its path.
+        A file is identified by the digest of its content if that is known, else by its path.
         """
         fields = {name: value for name, value in self.to_dict().items() if value is not None or name in _NULL_IN_IDS}
         fields |= {name: without_path(text) for name in FILE_FIELDS if isinstance(text := fields.get(name), str)}
@@ -132,19 +132,19 @@ class Case:
 
     @property
     def mask_kinds(self) -> tuple[str, ...]:
-        """The kinds that the mask is the intersection of; one, for most."""
+        """The kinds of masks that are intersected; usually one."""
         return mask_names(self.mask)
 
     @property
     def without(self) -> str | None:
-        """The size that is 0, ``batch``, ``seqlen_q``, ``seqlen_kv`` or a document's; ``None`` where none is."""
+        """Name of a size that is 0: ``batch``, ``seqlen_q``, ``seqlen_kv`` or a document's length; else ``None``."""
         if self.document_lengths is not None and 0 in self.document_lengths and self.seqlen_q:
             return "the length of a document"
         return next((name for name in MAY_BE_ZERO if not getattr(self, name)), None)
 
     @property
     def score_mods(self) -> tuple[str, ...]:
-        """The modifications of the scores; one, for most."""
+        """The modifications of the scores; usually one."""
         return names_in(self.score_mod)
 
     @property
@@ -157,12 +157,12 @@ class Case:
 
     @property
     def diagonal_offset(self) -> int:
-        """Query ``i`` stands at key position ``i + diagonal_offset``."""
+        """Offset of the diagonal: query ``i`` is at key position ``i + diagonal_offset``."""
         return self.seqlen_kv - self.seqlen_q if self.alignment == "bottom_right" else 0
 
     @property
     def new_tokens(self) -> int | None:
-        """The tokens that a step of a server adds: the queries of a ragged batch; ``None`` of other cases."""
+        """Number of tokens that a server's step adds: the queries of a ragged batch; ``None`` for other cases."""
         return None if self.requests is None else self.seqlen_q
 
     @property
@@ -177,22 +177,22 @@ class Case:
 
     @property
     def gradients(self) -> tuple[str, ...]:
-        """The gradients that the case asks for, in the order in which a backward pass returns them."""
+        """Names of the gradients that the case asks for, in the order in which a backward pass returns them."""
         names = ("dq", "dk", "dv", "dbias") if self.bias_grad else ("dq", "dk", "dv")
         return names if self.needs_gradients else ()
 
     @property
     def output_dtype(self) -> DType:
-        """The dtype of the output: the inputs', but bfloat16 for float8."""
+        """Dtype of the output: that of the inputs, but bfloat16 for float8."""
         return "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
 
     def to_dict(self) -> dict[str, object]:
-        """All fields, JSON-ready; :func:`make_case` turns it back."""
+        """Return all fields, JSON-ready; :func:`make_case` is the inverse."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def label(self) -> str:
-        """One short line for people, such as ``forward b1 h8:2 s128x256 d64 bfloat16 causal``."""
+        """Return a short description for display, such as ``forward b1 h8:2 s128x256 d64 bfloat16 causal``."""
         heads = f"h{self.heads_q}" if self.heads_q == self.heads_kv else f"h{self.heads_q}:{self.heads_kv}"
         lengths = f"s{self.seqlen_q}" if self.seqlen_q == self.seqlen_kv else f"s{self.seqlen_q}x{self.seqlen_kv}"
         dims = f"d{self.head_dim}" if self.head_dim == self.head_dim_v else f"d{self.head_dim}:{self.head_dim_v}"
@@ -219,13 +219,13 @@ class Case:
         return " ".join(parts)
 
     def inputs_label(self) -> str:
-        """The family, or the name of the file."""
+        """Return the input family, or ``file:`` and the name of the file."""
         if not self.inputs.startswith(FILE_INPUTS):
             return self.inputs
         return FILE_INPUTS + short(self.inputs.removeprefix(FILE_INPUTS))
 
     def mask_label(self) -> str:
-        """The mask and what tells it apart, such as ``sliding_window 128+0 & key_padding``."""
+        """Return the mask with its parameters, such as ``sliding_window 128+0 & key_padding``."""
         return " & ".join(kind.label(self) for kind in kinds_of(self.mask))
 
 
@@ -263,14 +263,15 @@ _NULL_IN_IDS = frozenset(
     ("window_left", "window_right", "prefix_len", "document_lengths", "document_causal", "kv_lengths", "softcap",
      "page_size")
 )  # fmt: skip
-"""Fields whose absence is part of a case's id. A field added since is part of it only where it has a value."""
+"""Fields that enter the id even if they are ``None``. Fields added later enter it only with a value, which keeps the
+ids of older cases."""
 
 
 def make_case(**given: object) -> Case:
-    """Fill defaults in, drop what the problem does not use, and check.
+    """Fill in defaults, drop what the problem does not use, and validate.
 
     Raises:
-        CaseError: with one sentence for each mistake, all of them at once.
+        CaseError: if any field is wrong; it lists all mistakes, a sentence each.
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
     fields = {**DEFAULTS, **implied(given.get("requests"))}
@@ -281,9 +282,9 @@ def make_case(**given: object) -> Case:
     for name, other in FOLLOWS.items():
         fields[name] = fields[other] if fields[name] is None else fields[name]
     _resolve(fields)
-    case = Case(**fields)  # type: ignore[arg-type]  # checked above, one sentence for each field
+    case = Case(**fields)  # type: ignore[arg-type]  # checked above, field by field
     if case.seqlen_q == case.seqlen_kv or not case.on_diagonal:
-        case = dataclasses.replace(case, alignment="top_left")  # the corners coincide, or nothing hangs on the diagonal
+        case = dataclasses.replace(case, alignment="top_left")  # corners coincide, or nothing depends on the diagonal
     problems = contradictions(case)
     if problems:
         raise CaseError(problems)
@@ -291,7 +292,7 @@ def make_case(**given: object) -> Case:
 
 
 def _resolve(fields: dict[str, object]) -> None:
-    """Give every field of this problem its value, and ``None`` to those which the problem does not use."""
+    """Set every field that the problem uses to its final value, and the others to ``None``."""
     if fields["scale"] is None:
         fields["scale"] = 1.0 / math.sqrt(fields["head_dim"])  # type: ignore[arg-type]
     fields["scale"] = float(fields["scale"])  # type: ignore[arg-type]

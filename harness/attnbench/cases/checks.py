@@ -1,4 +1,4 @@
-"""Why fields make no attention problem: values that none may have, and fields that contradict each other."""
+"""Validation of a case: invalid values of single fields, and contradictions between fields."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _MOST = {"batch": 2**20, "seed": 2**63 - 1}
-"""Fields with another limit: some masks have a length for each element of the batch, and a seed fits into a column."""
+"""Fields with another limit: some masks have a length per element of the batch, and a seed must fit into 64 bits."""
 MOST_BIAS_PAIRS = 2**23
-"""The most query-key pairs of all heads where the gradient of a bias is judged: 8 heads with 1024 queries and keys."""
+"""The most query-key pairs of all heads for which a bias's gradient is judged: 8 heads of 1024 queries and keys."""
 _MAY_BE_ABSENT = ("inputs_layout", "kv_dtype")
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
 
 def wrong_values(fields: Mapping[str, object]) -> list[str]:
-    """The values that their fields cannot have, a sentence each.
+    """Return a sentence for each invalid value.
 
     Args:
-        fields: all fields of a case, as they are given or by default.
+        fields: all fields of a case, as given or by default.
     """
     return _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
 
 
 def too_large(name: str, value: object) -> str | None:
-    """Why an integer of this field is beyond what attnbench counts with, or ``None``; a sentence."""
+    """Return a sentence if an integer is above its field's limit, else ``None``."""
     most = _MOST.get(name, LARGEST)
     if _is_int(value) and value > most:  # type: ignore[operator]  # it is an integer
         return f"{name} is larger than {most:,}, the largest that attnbench accepts"
@@ -103,7 +103,7 @@ def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
 
 
 def contradictions(case: Case) -> list[str]:
-    """The contradictions between fields, a sentence each."""
+    """Return a sentence for each contradiction between fields."""
     problems: list[str] = []
     if case.heads_q % case.heads_kv:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
@@ -140,7 +140,7 @@ def contradictions(case: Case) -> list[str]:
 
 
 def _no_latent(case: Case) -> list[str]:
-    """Why keys and values cannot be one tensor, a sentence each."""
+    """Return a sentence for each reason why keys and values cannot share one tensor."""
     problems = []
     if case.head_dim_v > case.head_dim:
         wide = f"head_dim_v = {case.head_dim_v} must not be above head_dim = {case.head_dim}"
@@ -151,7 +151,7 @@ def _no_latent(case: Case) -> list[str]:
 
 
 def _of_bias_gradient(case: Case) -> list[str]:
-    """The contradictions of a bias whose gradient is asked for."""
+    """Return a sentence for each contradiction with ``bias_grad``."""
     problems = []
     if "bias" not in case.score_mods or case.mode == "forward" or case.operator != "attention":
         needs = "score_mod = 'bias', a mode with gradients and operator = 'attention'"
@@ -164,7 +164,7 @@ def _of_bias_gradient(case: Case) -> list[str]:
 
 
 def _of_quantised(case: Case) -> list[str]:
-    """The contradictions of K and V that are stored quantised."""
+    """Return a sentence for each contradiction with ``kv_dtype``."""
     said, problems = f"kv_dtype = {case.kv_dtype!r}", []
     if case.mode != "forward" or case.operator != "attention":
         problems.append(f"{said} is for inference: mode must be 'forward' and operator 'attention'")

@@ -1,4 +1,4 @@
-"""The values that fields of a case may have."""
+"""The values that the fields of a case may take."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "mask_blocks", "bias_file
 """Fields that may name a file."""
 
 LARGEST = 2**40
-"""The largest value of any size: costs, which are products of several sizes, still fit into a float."""
+"""The largest value of any size, so that costs, products of several sizes, still fit into a float."""
 MAY_BE_ZERO: tuple[str, ...] = ("batch", "seqlen_q", "seqlen_kv")
-"""Sizes of which there may be none: the output is empty then, or, where there are no keys, 0."""
+"""Sizes that may be 0: the output is then empty or, without keys, 0."""
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 FOLLOWS: dict[str, str] = {"heads_kv": "heads_q", "seqlen_kv": "seqlen_q", "head_dim_v": "head_dim"}

@@ -1,9 +1,9 @@
 """The least cost of a case: floating-point operations and bytes moved.
 
-Operations count the query-key pairs that the mask lets through, exactly, and two per multiply-add of the matrix
-products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once, but for masks and
-biases that are tensors, of which a kernel may need a part; K and V count by what they are stored in. Both are
-properties of the problem, not of the way in which an implementation solves it.
+Operations are those of the matrix products, two per multiply-add, over exactly the query-key pairs that the mask lets
+through; the softmax, biases and caps are not counted. Bytes count each tensor once, K and V in their storage dtype.
+Mask and bias tensors are left out, as a kernel may need only a part of them. Both numbers are properties of the
+problem, not of an implementation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def flops(case: Case) -> int:
-    """Floating-point operations of one call.
+    """Return the floating-point operations of one call.
 
     Forward: the scores and the weighted sum, ``2 H P (D + Dv)``; backward: the scores again, dP, dQ, dK and dV,
     ``2 H P (3 D + 2 Dv)``; P is the number of visible pairs over the batch.
@@ -29,7 +29,7 @@ def flops(case: Case) -> int:
     if case.operator == "multi_head_attention":
         projections = _projection_flops(case)
         forward += projections
-        backward += projections  # towards the inputs only; gradients of the weights are not asked for
+        backward += projections  # gradients of the inputs only, not of the weights
     return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[case.mode]
 
 
@@ -41,7 +41,7 @@ def _projection_flops(case: Case) -> int:
 
 
 def tensor_elements(case: Case) -> dict[str, int]:
-    """Number of elements of each tensor of the case, by name."""
+    """Return the number of elements of each tensor of the case, by name."""
     b = case.batch
     if case.operator == "multi_head_attention":
         width = case.embed_dim
@@ -61,16 +61,16 @@ def tensor_elements(case: Case) -> dict[str, int]:
 
 
 def _bytes_over_quantised(case: Case, count: dict[str, int]) -> int:
-    """K and V with a byte for each element, and four for the scale of each row."""
+    """Return the minimum bytes if K and V take one byte per element, and four per row for its scale."""
     scales = 2 * case.batch * case.heads_kv * case.seqlen_kv
     of_kv = count["k"] + count["v"] + 4 * scales
     return of_kv + count["q"] * DTYPE_BYTES[case.dtype] + count["out"] * DTYPE_BYTES[case.output_dtype]
 
 
 def minimum_bytes(case: Case) -> int:
-    """Bytes that one call must move: each input read once, each output written once.
+    """Return the bytes that one call must move: each input read once, each output written once.
 
-    Forward reads Q, K, V and writes O; backward reads Q, K, V, O, dO and the LSE (4 bytes for each row) and writes
+    Forward reads Q, K, V and writes O; backward reads Q, K, V, O, dO and the LSE (4 bytes per row) and writes
     dQ, dK, dV; both together read Q, K, V, dO and write O, dQ, dK, dV.
     """
     count = tensor_elements(case)

@@ -1,4 +1,4 @@
-"""How many query-key pairs a mask lets through, counted without an array: a plan may name cases that fit nowhere."""
+"""Counts the visible query-key pairs of a mask without building it: a plan may name cases that fit into no memory."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 MOST_ROWS = 2**24
-"""The most rows of a mask whose pairs can only be counted row by row."""
+"""The most rows that are accepted of a mask whose pairs must be counted row by row."""
 MOST_RUNS = 2**25
-"""The most runs of keys that these rows see: an array of them is half a GiB."""
+"""The most runs of keys that are accepted in these rows: an array of them takes half a GiB."""
 _ROWS_OF_AN_ELEMENT = 256
-"""The rows that take as long as beginning with another element of the batch."""
+"""Fixed cost of a batch element, expressed in rows."""
 
 
 def visible_pairs(case: Case) -> int:
-    """Like :func:`attnbench.cases.masks.visible_pairs`, but in constant time for all but a few masks."""
+    """Return what :func:`attnbench.cases.masks.visible_pairs` does, but in constant time for most masks."""
     pairs = _by_formula(case)
     return _by_rows(case) if pairs is None else pairs
 
 
 @functools.lru_cache(maxsize=4096)
 def _by_rows(case: Case) -> int:
-    """Once for all of a run's records: a file need not be there for the last of them."""
+    """Count row by row; cached, so that a mask's file may be gone by the time the last record of a run is written."""
     return masks.visible_pairs(case)
 
 
 def cannot_be_counted(case: Case) -> str | None:
-    """Why nobody can say how many pairs there are, in a sentence, or ``None``."""
+    """Return a sentence if counting the pairs would take too long or too much memory, else ``None``."""
     rows = max(case.seqlen_q, _ROWS_OF_AN_ELEMENT) * case.batch if masks.batch_varies(case) else case.seqlen_q
     runs = rows * math.prod(kind.runs_to_count(case) for kind in kinds_of(case.mask))
     if (rows <= MOST_ROWS and runs <= MOST_RUNS) or _by_formula(case) is not None:
@@ -46,7 +46,7 @@ def cannot_be_counted(case: Case) -> str | None:
 
 
 def _by_formula(case: Case) -> int | None:
-    """The pairs of bands and of what intersects nothing; ``None`` for other masks."""
+    """Return the pairs of an intersection of bands, or of a single kind with a formula; ``None`` for other masks."""
     kinds = kinds_of(case.mask)
     bands = [band for kind in kinds if (band := kind.band(case)) is not None]
     if len(bands) == len(kinds):

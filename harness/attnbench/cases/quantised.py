@@ -1,8 +1,8 @@
-"""K and V stored in eight bits: each row of a head (one token) has a scale of its own, and no zero point.
+"""K and V stored in eight bits: each row of a head (one token) has its own scale, and there is no zero point.
 
-``stored = round(value / scale)``, in which int8 reaches from -127 to 127 and float8_e4m3fn from -448 to 448;
-``value = stored * scale``. The scale is the row's largest magnitude over that bound, rounded up to 16 significant bits:
-then ``stored * scale`` is a float32 exactly, and what was dequantised is quantised to the same numbers again.
+``stored = round(value / scale)``, from -127 to 127 in int8 and from -448 to 448 in float8_e4m3fn;
+``value = stored * scale``. The scale is the row's largest magnitude over that bound, rounded up to 16 significant bits,
+so that ``stored * scale`` is exact in float32, and quantising dequantised values again gives the same numbers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 LARGEST_STORED: dict[str, int] = {"int8": 127, "float8_e4m3fn": 448}
 _LEAST_SCALE = np.float32(2.0**-100)
-"""Also that of a row of zeros. The products with it are normal float32 numbers."""
+"""The smallest scale, also that of a row of zeros. Products with it are normal float32 numbers."""
 _LOW_BITS = np.uint32(0xFF)
 """The bits of a float32 below its 16 highest significant ones (24 in all)."""
 
 
 def quantised(values: Floats, kv_dtype: str) -> tuple[Floats, NDArray[np.float32]]:
-    """The stored numbers, as floating point of the values' dtype, and the scales.
+    """Return the stored numbers, in the values' floating-point dtype, and the scales.
 
     Args:
         values: (..., seqlen, dim), finite.
@@ -44,14 +44,14 @@ def quantised(values: Floats, kv_dtype: str) -> tuple[Floats, NDArray[np.float32
 
 
 def dequantised(values: Floats, kv_dtype: str) -> Floats:
-    """The values that are left of (..., seqlen, dim) once they are stored; of the same dtype."""
+    """Quantise values (..., seqlen, dim) and dequantise them again, in the same dtype."""
     stored, scale = quantised(values, kv_dtype)
     stored *= scale[..., None]
     return stored
 
 
 def _to_float8(values: Floats) -> Floats:
-    """The nearest float8_e4m3fn, ties to even: three bits behind the point, and none smaller than 2^-9."""
+    """Round to the nearest float8_e4m3fn, ties to even: 3 bits of mantissa, smallest subnormal 2^-9."""
     exponent = np.maximum(np.frexp(values)[1], -5) - 4
     rounded: Floats = np.ldexp(np.rint(np.ldexp(values, -exponent)), exponent)
     return rounded

@@ -1,8 +1,8 @@
 """Requests of a serving batch, as vLLM writes them: ``2q2k_32q1s1k`` is two prefills of 2048 tokens, and 32 decodes.
 
-A segment is ``[COUNT]qQUERIES[sKEYS]``, ``COUNT`` equal requests: new tokens, and all tokens of the sequence, the new
-ones included; as many as there are new ones where none is said. Segments are joined by ``_``. ``kv`` and ``/`` are read
-as ``s``. (vLLM, benchmarks/attention_benchmarks/README.md.)
+A segment ``[COUNT]qQUERIES[sKEYS]`` is ``COUNT`` equal requests: QUERIES new tokens, and KEYS tokens of the whole
+sequence, the new ones included; KEYS defaults to QUERIES. Segments are joined by ``_``. ``kv`` and ``/`` are read as
+``s``. (vLLM, benchmarks/attention_benchmarks/README.md.)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST = 2**14
-"""Characters."""
+"""The longest text that is accepted, in characters."""
 _MOST = 2**20
-"""The most requests; a batch may have as many elements."""
+"""The most requests, the same limit as for the elements of a batch."""
 _SIZE = "[0-9]{1,13}[kKmM]?"
 SEGMENT = f"[0-9]{{0,7}}q{_SIZE}((s|kv|/){_SIZE})?"
 _SEGMENT = re.compile(f"([0-9]{{0,7}})q({_SIZE})(?:(?:s|kv|/)({_SIZE}))?")
@@ -28,33 +28,33 @@ _UNITS = {"k": 1024, "m": 1024**2}
 
 
 class Requests(NamedTuple):
-    """Equal requests, one behind the other."""
+    """Consecutive equal requests."""
 
     number: int
     queries: int
-    """New tokens of each: the last ones of its sequence."""
+    """New tokens of each request: the last ones of its sequence."""
     keys: int
     """Tokens of each sequence, the new ones included."""
 
     @property
     def request_class(self) -> str:
-        """``prefill`` where nothing is cached, ``decode`` of a single token, or ``extend``."""
+        """``prefill`` if nothing is cached, ``decode`` for a single new token, else ``extend``."""
         if self.queries == self.keys:
             return "prefill"
         return "decode" if self.queries == 1 else "extend"
 
     @property
     def pairs(self) -> int:
-        """Query-key pairs: the last query sees all keys, each before it one less."""
+        """Visible query-key pairs: a request's last query sees all its keys, each query before it one less."""
         return self.number * (self.queries * self.keys - self.queries * (self.queries - 1) // 2)
 
 
 @functools.lru_cache(maxsize=1024)
 def parse_requests(text: str) -> tuple[Requests, ...]:
-    """The requests of a batch in their order, equal neighbours together.
+    """Parse the requests of a batch, in order, with equal neighbours merged.
 
     Raises:
-        ValueError: with the end of a sentence about the text, where it is none.
+        ValueError: if the text is not a batch of requests; the message is the end of a sentence about the text.
     """
     if len(text) > LONGEST:
         raise ValueError(f"is longer than {LONGEST:,} characters")
@@ -82,7 +82,7 @@ def _segment(part: str) -> Requests:
 
 
 def mistake_in_requests(value: object) -> str | None:
-    """Why this is no batch of requests, as the end of a sentence, or ``None``."""
+    """Return why a value is not a batch of requests, as the end of a sentence, or ``None``."""
     if not isinstance(value, str):
         return "is not a text such as 2q2k_32q1s1k"
     try:
@@ -98,7 +98,7 @@ def _size(text: str) -> int:
 
 
 def written(batch: tuple[Requests, ...]) -> str:
-    """The one way to write a batch: ``2q2k_32q1s1k``."""
+    """Return the canonical text of a batch, such as ``2q2k_32q1s1k``."""
     return "_".join(
         f"{one.number if one.number > 1 else ''}q{_written(one.queries)}"
         + (f"s{_written(one.keys)}" if one.keys != one.queries else "")
@@ -114,7 +114,7 @@ def _written(size: int) -> str:
 
 
 def described(batch: tuple[Requests, ...]) -> str:
-    """A batch in a few words: as it is written, or how many requests there are of each class."""
+    """Return a batch's text if it is short, else the number of requests of each class."""
     text = written(batch)
     if len(text) <= 40:
         return text
@@ -139,12 +139,12 @@ def own_keys(batch: tuple[Requests, ...]) -> NDArray[np.int64]:
 
 
 def tokens(batch: tuple[Requests, ...]) -> tuple[int, int]:
-    """Queries and keys of all requests."""
+    """Return the number of queries and of keys of all requests."""
     return sum(one.number * one.queries for one in batch), sum(one.number * one.keys for one in batch)
 
 
 def implied(value: object) -> dict[str, object]:
-    """The other fields of a case that requests settle; none where they are none."""
+    """Return the fields of a case that follow from its requests; none if ``value`` is not a batch of requests."""
     if mistake_in_requests(value):
         return {}
     seqlen_q, seqlen_kv = tokens(parse_requests(str(value)))

@@ -1,1 +1,1 @@
-"""Cases that are chosen for what they have in common: every pair of values, or every triple, stands in one of them."""
+"""Covering arrays: sets of cases in which every possible pair, or triple, of values occurs."""

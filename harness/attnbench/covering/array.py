@@ -1,9 +1,10 @@
-"""A covering array: few cases which between them have every tuple of levels that is possible.
+"""Builds a covering array: few cases that together contain every possible tuple of levels.
 
-Libraries for it (allpairspy, covertable) take constraints as rules about fields. Here :func:`make_case`, a declaration
-and a hook of the implementation rule, which answer for whole cases only, and some levels are known of whole cases only.
-So a case grows level by level, as AETG's do (Cohen et al., IEEE Trans. Softw. Eng. 23(7), 1997), always by what
-completes most of the missing tuples, and every step is drawn. In the end cases that fit into one are merged.
+Libraries for this (allpairspy, covertable) take constraints as rules on fields. Here the constraints are
+:func:`make_case`, a declaration and a hook of the implementation, which only judge whole cases, and some levels are
+known only of whole cases. So a case grows level by level, as in AETG (Cohen et al., IEEE Trans. Softw. Eng. 23(7),
+1997), always by the level that completes most missing tuples, and each step is checked by drawing random cases. In the
+end cases whose own tuples fit into one case are merged.
 """
 
 from __future__ import annotations
@@ -26,42 +27,42 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Declaration
 
 _AT_ONCE = 600
-"""Draws in a batch."""
+"""Number of draws in a batch."""
 _TRIES = {1: 100, 2: 40, 3: 3}
-"""Draws for a tuple of so many levels alone, before it counts as impossible."""
+"""Number of failed draws, by strength, after which a tuple counts as impossible."""
 _STEP = 4
 """Draws for each step of a case that grows."""
 _SAMPLE = 5_000
 """Missing tuples that a case grows for, at most."""
 _MERGES = 300
-"""Draws of a case for two, in a round."""
+"""The most attempts per round to merge two cases."""
 _ROUNDS = 12
-"""Draws of every case for what it alone has."""
+"""Number of rounds that redraw and merge cases."""
 _BOTH = "forward_backward"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """The cases that an implementation takes."""
+    """The cases that an implementation accepts."""
 
     said: Declaration
     device: str
     seed: int
     """Seed of the cases' values."""
     takes: Callable[[Sequence[Case]], Sequence[bool]]
-    """Whether each of these declared cases is taken, by what is not declared."""
+    """Returns whether each of these declared cases is accepted by the implementation's hook."""
 
     @property
     def easiest(self) -> dict[str, str]:
-        """Levels with which the others are possible most often: many implementations take more without gradients."""
+        """Levels that make most others possible: many implementations accept more cases without gradients."""
         return {"mode": "forward"} if "forward" in self.said.modes else {}
 
     def draws(self, wanted: Sequence[Mapping[str, str]], rng: random.Random) -> list[Case | None]:
-        """A case for each of the wanted sets of levels, or ``None`` where none came out."""
+        """Draw a case for each set of levels; ``None`` for failed draws."""
         return self._taken([draw(levels, self.said, self.device, self.seed, rng) for levels in wanted])
 
     def like(self, cases: Sequence[Case], rng: random.Random) -> list[Case | None]:
-        """For each case another one of the same sizes, dtype and mode, or ``None`` where none came out."""
+        """Draw for each case another one of the same operator, sizes, dtype and mode; ``None`` for failed draws."""
         kept = ("operator", "mode", "dtype")
         wanted = [{name: str(getattr(case, name)) for name in kept} for case in cases]
         both = zip(wanted, cases, strict=True)
@@ -75,23 +76,23 @@ class Space:
 
 @dataclasses.dataclass(kw_only=True)
 class Array:
-    """Cases, and which tuples are possible."""
+    """A covering array's cases, and the tuples that are possible."""
 
     cases: list[Case]
     possible: dict[int, NDArray[np.bool_]]
-    """Pairs and triples that a draw has shown to be; of triples, where pairs are covered, those whose pairs are."""
+    """Pairs and triples found by drawing; if only pairs are covered, all triples whose pairs were found."""
 
 
 def cover(space: Space, strength: int, rng: random.Random, most: int) -> Array:
-    """Cases that have every pair, or every triple, of levels that is possible.
+    """Find cases that contain every possible pair, or every possible triple, of levels.
 
-    Where that is possible, in one that tells of every mistake: it shows output and gradients, and they are not zero.
+    If possible, each tuple is in a case that reveals every mistake: one with output and gradients that are not zero.
 
     Args:
-        space: which cases there are.
+        space: the cases to choose from.
         strength: 2 or 3.
-        rng: where chance comes from: the same seed, the same cases.
-        most: cases at which it ends, whatever is missing.
+        rng: source of randomness; the same seed gives the same cases.
+        most: largest number of cases; the search stops there even if tuples are missing.
     """
     array = Array(cases=[], possible={})
     levels, pairs = (np.ones(tuples(count).count, np.bool_) for count in (1, 2))
@@ -114,7 +115,7 @@ def _explored(space: Space, strength: int, hoped: NDArray[np.bool_], array: Arra
 
 
 def _telling(space: Space) -> Space:
-    """The cases whose verdicts would show every mistake."""
+    """Return the subspace of cases whose verdicts reveal every mistake."""
     modes = (_BOTH,) if _BOTH in space.said.modes else space.said.modes
 
     def takes(cases: Sequence[Case]) -> list[bool]:
@@ -124,12 +125,12 @@ def _telling(space: Space) -> Space:
 
 
 def _is_telling(case: Case) -> bool:
-    """Whether its output is not zero whatever a kernel does: the sink leaves the keys some weight."""
+    """Whether the output is not close to zero for any kernel: the sink must leave weight to the keys."""
     return not ("sink" in case.score_mods and case.inputs == "negative_logits")
 
 
 def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
-    """The tuples all of whose parts were seen, which is necessary for them to be possible."""
+    """Return the tuples whose parts have all been seen, a necessary condition for being possible."""
     smaller, larger = tuples(strength - 1), tuples(strength)
     axes, codes = larger.parts(np.arange(larger.count))
     possible = np.ones(larger.count, np.bool_)
@@ -140,7 +141,7 @@ def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
 
 
 def _together(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether two levels are the same or were seen in one case, (levels, levels)."""
+    """Return whether two levels are equal or were seen in one case, (levels, levels)."""
     together = np.eye(len(LEVELS), dtype=np.bool_)
     one, other = tuples(2).members(np.flatnonzero(pairs)).T
     together[one, other] = together[other, one] = True
@@ -161,7 +162,7 @@ def _closure(wanted: list[int], together: NDArray[np.bool_]) -> list[int]:
 
 
 class _Search:
-    """The search for cases with all tuples of one strength."""
+    """The search for cases that contain all tuples of one strength."""
 
     def __init__(self, space: Space, strength: int, hoped: NDArray[np.bool_], array: Array, rng: random.Random) -> None:
         self._space, self._array, self._rng, self._strength = space, array, rng, strength
@@ -170,10 +171,10 @@ class _Search:
         """Tuples of any case that was drawn, kept or not."""
         self._covered = np.zeros_like(self.seen)
         self._failed = np.where(hoped, 0, self._tries)
-        """Draws for it alone that gave nothing."""
+        """Number of failed draws for each tuple."""
 
     def explore(self) -> None:
-        """See every possible tuple once."""
+        """Draw until every tuple has been seen or counts as impossible."""
         self._draw([{}] * 2 * _AT_ONCE)
         hidden = np.flatnonzero(~self.seen & (self._failed < self._tries))
         in_vain = [contradicts(levels, self._space.said) for levels in self._tuples.levels(hidden)]
@@ -188,11 +189,11 @@ class _Search:
         together = _together(self.seen if self._strength == 2 else self._array.possible[2])
         most -= len(self._array.cases)
         cases = self._reduced(self._filled([], together, most), together)
-        self._array.cases += self._filled(cases, together, most)  # drawing anew may have shown further tuples
+        self._array.cases += self._filled(cases, together, most)  # redrawing may have found further tuples
         return self.seen
 
     def _filled(self, cases: list[Case], together: NDArray[np.bool_], most: int) -> list[Case]:
-        """Add cases until every tuple that was seen is in one."""
+        """Add cases until every tuple that was seen is in a case."""
         self._covered |= self._tuples.had_by(codes_of(cases))
         while (missing := np.flatnonzero(~self._covered & self.seen)).size and len(cases) < most:
             if (case := self._grown(missing, together)) is not None:
@@ -201,7 +202,7 @@ class _Search:
         return cases
 
     def _grown(self, missing: NDArray[np.int64], together: NDArray[np.bool_]) -> Case | None:
-        """A case that has many of the missing tuples; ``None`` where the one that it starts from was drawn in vain."""
+        """Grow a case that has many missing tuples; ``None`` if drawing the first tuple failed."""
         combinations = self._tuples.combination(missing)
         start = self._rng.choice(missing[combinations == np.bincount(combinations).argmax()].tolist())
         wanted: list[int] = self._tuples.members([start])[0].tolist()
@@ -231,7 +232,7 @@ class _Search:
         together: NDArray[np.bool_],
         size: int,
     ) -> list[int]:
-        """Choose levels one after another: each completes most tuples, or begins most among equals."""
+        """Choose levels one by one: each completes the most tuples, or among equals begins the most."""
         fits, chosen = fits.copy(), np.zeros(len(fits), np.bool_)
         chosen[wanted] = True
         more: list[int] = []
@@ -255,13 +256,13 @@ class _Search:
         return more
 
     def _reduced(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
-        """Fewer and quicker cases with the same tuples, drawn anew for what no other case has."""
+        """Return fewer and quicker cases with the same tuples."""
         for _ in range(_ROUNDS):
             cases = self._redrawn(cases, together)
         return cases
 
     def _redrawn(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
-        """One case for two, where what each of them alone has fits into one; and a quicker case for a slow one."""
+        """Replace two cases by one if the tuples that only they have fit into one, and a slow case by a quicker one."""
         numbers = self._tuples.of(codes_of(cases))
         counts = np.bincount(self._tuples.of(codes_of(self._array.cases + cases)).ravel(), minlength=self._tuples.count)
         needed = np.zeros((len(cases), len(LEVELS)), np.float32)
@@ -298,7 +299,7 @@ class _Search:
         return next((case for case in drawn if case is not None), None)
 
     def _alone(self, numbers: list[int]) -> list[Case | None]:
-        """Draw for each of these tuples, and count in vain."""
+        """Draw a case for each of these tuples, and count failures."""
         easiest = self._space.easiest
         drawn = self._draw([{**easiest, **levels} for levels in self._tuples.levels(numbers)])
         self._failed[[number for number, case in zip(numbers, drawn, strict=True) if case is None]] += 1

@@ -1,6 +1,6 @@
-"""Axes: in what respects cases differ, and the few levels of each that kernels treat differently.
+"""Axes: properties in which cases differ, each with the few levels that kernels treat differently.
 
-A level is read off a finished case, so that any case, wherever it comes from, counts for what it is.
+A level is computed from a finished case, so that any case can be classified, whatever its origin.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 ABSENT = "-"
 HEAD_DIMS = (8, 16, 32, 40, 64, 72, 80, 96, 128, 192, 256)
-"""Below, at, between and beyond the widths of vectors and tiles; any other is one level more, or two."""
+"""Values below, at, between and beyond the widths of vectors and tiles; all others form two more levels."""
 _PLAIN_PAGE = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A respect in which cases differ."""
+    """A property in which cases differ."""
 
     name: str
     levels: tuple[str, ...]
     level: Callable[[Case], str]
-    """The level of a case: one of ``levels``."""
+    """Returns the level of a case, one of ``levels``."""
 
 
 def levels_of(case: Case) -> dict[str, str]:
-    """The level of a case on every axis."""
+    """Return the level of a case on every axis."""
     return {axis.name: axis.level(case) for axis in AXES}
 
 
@@ -48,7 +48,7 @@ def _field(name: str) -> Axis:
 
 @functools.cache
 def _bounds(*bounds: int) -> tuple[str, ...]:
-    """The names of the ranges that end at these bounds, and of the one beyond them."""
+    """Return the names of the ranges that end at these bounds, and of the one beyond."""
     names, low = [], 1
     for bound in bounds:
         names.append(str(bound) if low == bound else f"{low} to {bound}")
@@ -142,7 +142,7 @@ def _requests(case: Case) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _queries_without_keys(case: Case) -> tuple[bool, bool]:
-    """Whether some query sees no key, and whether none sees one."""
+    """Return whether some query sees no key, and whether no query sees any."""
     if case.mask == "none":
         return False, False
     elements = range(case.batch if batch_varies(case) else 1)
@@ -155,7 +155,7 @@ def _sees_no_keys(case: Case) -> str:
 
 
 def sees_nothing(case: Case) -> bool:
-    """Whether no query sees a key: all answers are zero, which hides whatever else is wrong."""
+    """Whether no query sees a key: all answers are then zero, which hides other mistakes."""
     return _queries_without_keys(case)[1]
 
 
@@ -205,7 +205,7 @@ def _lengths(case: Case) -> str:
 
 
 def residue(length: int) -> str:
-    """The class of a length's remainder in tiles of 64 and 128."""
+    """Return the class of a length's remainder in tiles of 64 and 128."""
     if length % 64 == 0:
         return f"{length % 128} of 128"
     if length % 64 in (1, 63):
@@ -214,7 +214,7 @@ def residue(length: int) -> str:
 
 
 def length_range(length: int) -> str:
-    """The range of sizes in which a length lies."""
+    """Return the name of the range that contains a length."""
     return _range(length, _LENGTHS)
 
 

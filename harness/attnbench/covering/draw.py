@@ -1,7 +1,7 @@
-"""Random cases which have the wanted levels.
+"""Draws random cases that have the wanted levels.
 
-What is drawn here is only likely to be a case: :func:`make_case` decides whether it is one, the declaration whether the
-implementation takes it, and :func:`levels_of` what it stands for.
+The fields that are drawn need not be valid: :func:`make_case` validates them, the declaration decides whether the
+implementation takes the case, and the axes decide which levels it has.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _Table = Callable[[tuple[str | None, ...], int], tuple[tuple[int, int], ...]]
 
 _LONGEST = 1100
 _MOST_SECONDS = 0.7
-"""Seconds that checking one case may take: enough for each pair of levels to have a case."""
+"""Limit on the time of checking one case, large enough that every pair of levels has a case."""
 _MOST_PAIRS = 2**19
 _MOST_PRODUCTS = 2**25
 _MOST_ELEMENTS = 2**20
-"""Bounds of a case's size: cases within them are likely to take less than ``_MOST_SECONDS``."""
+"""Bounds on a case's size: cases within them probably take less than ``_MOST_SECONDS``."""
 _KIND_OF = {
     "causal": "causal",
     "window": "sliding_window",
@@ -79,15 +79,15 @@ _AXIS = {axis.name: axis for axis in AXES}
 def draw(
     wanted: Mapping[str, str], said: Declaration, device: str, seed: int, rng: random.Random, like: Case | None = None
 ) -> Case | None:
-    """A case with the wanted levels that is declared and small, or ``None`` where this draw gave none.
+    """Draw a small, declared case with the wanted levels, or return ``None`` if this draw failed.
 
     Args:
         wanted: some levels, by axis.
         said: what the implementation declares.
-        device: where it is to run.
+        device: device of the case.
         seed: of the case's values.
-        rng: where chance comes from.
-        like: a case that has the sizes to draw, where they are known.
+        rng: source of randomness.
+        like: a case whose sizes are taken.
     """
     fields = _Draw(wanted, said, rng).fields(like)
     if fields is None:
@@ -154,7 +154,7 @@ def _room(most: float) -> int:
 
 
 def seconds(case: Case) -> float:
-    """About how long it takes to check a case on a processor of 2020: fitted to the walls of some hundred cells."""
+    """Estimate the time of checking a case on a processor of 2020; fitted to wall times of some hundred cells."""
     heads, width = case.batch * case.heads_q, case.head_dim + case.head_dim_v
     pairs = heads * case.seqlen_q * case.seqlen_kv
     elements = (heads * case.seqlen_q + case.batch * case.heads_kv * case.seqlen_kv) * width
@@ -163,7 +163,7 @@ def seconds(case: Case) -> float:
 
 
 class _Draw:
-    """One draw: part by part, the wanted levels first, and half of the rest plain."""
+    """One draw: wanted levels first; other levels are the plain ones in half of the draws."""
 
     def __init__(self, wanted: Mapping[str, str], said: Declaration, rng: random.Random) -> None:
         self._wanted, self._said, self._rng, self._shortest = {**wanted}, said, rng, False
@@ -222,7 +222,7 @@ class _Draw:
         return dims and dict(zip(_SIZES, (batch, *heads, *dims, *lengths), strict=True))
 
     def _level(self, axis: str, among: tuple[str, ...] | None = None) -> str:
-        """The wanted level, or one by chance: the plain one, which comes first, in half of the draws."""
+        """Return the wanted level, or a random one: the first, plain one in half of the draws."""
         levels = among or _AXIS[axis].levels
         chosen = self._wanted.get(axis)
         return chosen or (levels[0] if self._rng.random() < 0.5 else self._rng.choice(levels))
@@ -268,7 +268,7 @@ class _Draw:
         return (self._short(queries), self._short(keys)) if queries and keys else None
 
     def _one_length(self) -> int | None:
-        """A length that both may have, or ``None`` where their wanted levels differ."""
+        """Draw a common length of queries and keys, or return ``None`` if their wanted levels differ."""
         sizes = {*self._part("seqlen_q", "seqlen_kv")} - {None}
         ends = {*self._part("end of queries", "end of keys")} - {None}
         if len(sizes) > 1 or len(ends) > 1:
@@ -282,7 +282,7 @@ class _Draw:
         return lengths[0 if self._shortest else int(len(lengths) * self._rng.random() ** 2)]
 
     def _some_range(self) -> str:
-        """Every range of lengths, short ones more often."""
+        """Draw a range of lengths; short ones are more likely."""
         ranges = _AXIS["seqlen_q"].levels
         if self._shortest:
             return ranges[0]
@@ -316,7 +316,7 @@ class _Draw:
         return {"kv_cache": "paged", "page_size": 16 if plain else self._rng.choice((1, 3, 8, 32, 64))}
 
     def _parameters(self, kinds: tuple[str, ...], batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """Parameters of the masks."""
+        """Draw the parameters of the masks."""
         fields: dict[str, object] = {}
         if "sliding_window" in kinds:
             fields |= self._window(seqlen_kv)
@@ -341,7 +341,7 @@ class _Draw:
         return fields
 
     def _some_tensor(self) -> str:
-        """A mask or a bias that needs no file."""
+        """Return the text of a random mask or bias, which needs no file."""
         return f"{RANDOM}{self._rng.randrange(10_000)}"
 
     def _window(self, seqlen_kv: int) -> dict[str, object]:
@@ -373,11 +373,11 @@ class _Draw:
         return tuple(lengths)
 
     def _requests(self, seqlen_q: int, seqlen_kv: int) -> str:
-        """Some cuts among the queries, every one for decodes; the other keys are cached for any of them."""
+        """Draw requests: random cuts of the queries (each alone for decodes), and a random split of cached keys."""
         level = self._level("requests", _AXIS["requests"].levels[:0:-1])
         fewest, most = {"one": (1, 1), "decodes": (seqlen_q, seqlen_q)}.get(level, (2, 9))
         count = min(seqlen_q, self._rng.randint(fewest, most))
-        least = int(level == "decodes" and seqlen_kv >= 2 * seqlen_q)  # cached keys of each
+        least = int(level == "decodes" and seqlen_kv >= 2 * seqlen_q)  # least number of cached keys of each
         ends = self._cuts(seqlen_kv - seqlen_q + (1 - least) * count, count)
         sizes = zip(itertools.pairwise(self._cuts(seqlen_q, count)), itertools.pairwise(ends), strict=True)
         return "_".join(f"q{b - a}s{b - a + end - begin - 1 + least}" for (a, b), (begin, end) in sizes)
@@ -418,7 +418,7 @@ class _Draw:
 def _mask_options(
     masks: tuple[str, ...], intersections: bool, wanted: tuple[str | None, ...]
 ) -> tuple[tuple[str, ...], ...]:
-    """Sets of kinds of masks that are declared and of the wanted levels: single ones, pairs, and triples."""
+    """Return the declared sets of one to three kinds of masks that have the wanted levels."""
     options = {tuple(mask.split(" & ")) for mask in masks}
     if intersections:
         kinds = [mask for mask in masks if mask in (*_KIND_OF.values(), "tensor") and mask != "ragged"]
@@ -437,7 +437,7 @@ def _mask_options(
 
 @functools.cache
 def _lengths_of(size: str | None, end: str | None) -> tuple[int, ...]:
-    """The lengths of this range that end so, in order."""
+    """Return the lengths in this range with this residue, in ascending order."""
     return tuple(
         length
         for length in range(1, _LONGEST)
@@ -447,13 +447,13 @@ def _lengths_of(size: str | None, end: str | None) -> tuple[int, ...]:
 
 @functools.cache
 def _heads(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
-    """``heads_q`` and ``heads_kv`` of the wanted levels, few first."""
+    """Return pairs of ``heads_q`` and ``heads_kv`` with the wanted levels, smallest first."""
     return tuple(heads for heads, levels in _HEADS.items() if heads[0] <= most and _fits(levels, wanted))
 
 
 @functools.cache
 def _dims(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
-    """``head_dim`` and ``head_dim_v`` of the wanted levels, equal ones first."""
+    """Return pairs of ``head_dim`` and ``head_dim_v`` with the wanted levels, equal ones first."""
     return tuple(dims for dims, levels in _DIMS.items() if max(dims) <= most and _fits(levels, wanted))
 
 

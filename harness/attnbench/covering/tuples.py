@@ -1,4 +1,4 @@
-"""Tuples of levels, numbered: which of them a case has, which a list of cases has."""
+"""Numbers tuples of levels, and finds the tuples that occur in a case or in a list of cases."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ AXIS_OF_LEVEL = np.repeat(np.arange(len(AXES)), _COUNTS)
 
 
 def codes_of(cases: Iterable[Case]) -> NDArray[np.int64]:
-    """The levels of cases as numbers, (cases, axes)."""
+    """Return the levels of cases as indices within their axes, (cases, axes)."""
     rows = [[codes[level] for codes, level in zip(_CODES, levels_of(case).values(), strict=True)] for case in cases]
     return np.array(rows, np.int64).reshape(len(rows), len(AXES))
 
 
 def in_words(levels: Iterable[int]) -> dict[str, str]:
-    """Levels by axis, of their places in ``LEVELS``."""
+    """Return the names of levels by axis, from indices into ``LEVELS``."""
     return dict(LEVELS[place] for place in levels)
 
 
 class Tuples:
-    """All tuples of so many levels of different axes: pairs, or triples. Each has a number."""
+    """All tuples of ``strength`` levels of different axes, numbered from 0."""
 
     def __init__(self, strength: int) -> None:
         self.axes = np.array(list(itertools.combinations(range(len(AXES)), strength)))
@@ -55,31 +55,31 @@ class Tuples:
         self.count = int(self._ends[-1])
 
     def of(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The numbers of the tuples that each case has, (cases, combinations)."""
+        """Return the numbers of each case's tuples, (cases, combinations)."""
         numbers = np.tile(self._first, (len(codes), 1))
         for place in range(self.axes.shape[1]):
             numbers += codes[:, self.axes[:, place]] * self._steps[:, place]
         return numbers
 
     def numbers(self, axes: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The opposite of :meth:`parts`."""
+        """Return the numbers of tuples; the inverse of :meth:`parts`."""
         combination = self._place[tuple(axes.T)]
         numbers: NDArray[np.int64] = self._first[combination] + (codes * self._steps[combination]).sum(axis=1)
         return numbers
 
     def parts(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The axes and the levels of tuples, as numbers; both (tuples, strength)."""
+        """Return the axes of tuples and the indices of their levels, both (tuples, strength)."""
         combination = self.combination(numbers)
         axes, steps = self.axes[combination], self._steps[combination]
         codes = (numbers - self._first[combination])[:, None] // steps
         return axes, codes % _COUNTS[axes]
 
     def combination(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which of ``axes`` the levels of each tuple are of."""
+        """Return the index into ``axes`` of each tuple's combination of axes."""
         return np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
 
     def members(self, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places in ``LEVELS`` of what each tuple has, (tuples, strength)."""
+        """Return the indices into ``LEVELS`` of each tuple's levels, (tuples, strength)."""
         axes, codes = self.parts(np.asarray(numbers, np.int64))
         members: NDArray[np.int64] = FIRST_LEVEL[axes] + codes
         return members
@@ -89,7 +89,7 @@ class Tuples:
         return [in_words(one) for one in self.members(numbers).tolist()]
 
     def had_by(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which tuples some of the cases with these levels have, (count,)."""
+        """Return which tuples occur in any of the cases with these levels, (count,)."""
         had = np.zeros(self.count, np.bool_)
         for start in range(0, len(codes), _AT_ONCE):
             had[self.of(codes[start : start + _AT_ONCE])] = True
@@ -101,5 +101,5 @@ _AT_ONCE = 256
 
 @functools.cache
 def tuples(strength: int) -> Tuples:
-    """The tuples of this many levels."""
+    """Return the tuples of this many levels."""
     return Tuples(strength)

@@ -1,4 +1,4 @@
-"""Sees the attention calls of any torch program, and lets a handler answer them. The one seam of capture and use."""
+"""Intercepts the attention calls of any torch program, and lets a handler answer them. Capture and use build on it."""
 
 from attnbench.interception.call import AttentionCall
 from attnbench.interception.handler import Handler, Unmatched

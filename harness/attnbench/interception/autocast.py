@@ -1,4 +1,4 @@
-"""The dtype in which attention is computed, which under autocast is not that of its inputs."""
+"""The dtype in which attention is computed, which under autocast differs from that of its inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CAST = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def as_computed(x: Tensor) -> Tensor:
-    """The tensor in the dtype to which ``torch.autocast`` casts the inputs of products, where it is on."""
+    """Cast a tensor as ``torch.autocast``, if enabled, casts the inputs of matrix products."""
     kind = x.device.type
     if x.dtype not in _CAST or x.is_meta or not torch.is_autocast_enabled(kind):
         return x

@@ -1,4 +1,4 @@
-"""One attention call of a model, whatever API it went through."""
+"""An attention call of a model, independent of the API that the model used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ plain torch."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionCall:
-    """A model's request: ``softmax(scale Q K^T, changed and masked) V``.
+    """A model's request for ``softmax(scale Q K^T, modified and masked) V``.
 
-    A key is seen where ``mask``, ``causal`` and ``window`` all show it. The fields are what the model meant and handed
-    over; :func:`attnbench.interception.described.described` says them as a case's.
+    A key is visible if ``mask``, ``causal`` and ``window`` all show it. The fields are what the model passed and meant;
+    :func:`attnbench.interception.described.described` translates them to a case's.
     """
 
     q: Tensor
@@ -34,30 +34,30 @@ class AttentionCall:
     scale: float
     """The factor of the scores."""
     mask: Tensor | None = None
-    """Boolean, true where a query sees a key, or of floats, added to the scores; four axes, broadcastable to (batch,
+    """Boolean, true where a query sees a key, or floats, added to the scores; four axes, broadcastable to (batch,
     heads_q, seqlen_q, seqlen_kv)."""
     causal: Literal["top_left", "bottom_right"] | None = None
-    """The corner that the diagonal meets; a query sees keys up to the diagonal."""
+    """The corner of the score matrix that the diagonal meets; a query sees keys up to the diagonal."""
     window: int | None = None
-    """How many keys up to its own position a query sees, that one included; only where the mask does not say it."""
+    """Number of keys that a query sees up to its own position, included; ``None`` if the mask holds the window."""
     bias: Tensor | None = None
-    """Floats that are added to the scores; shaped as a mask."""
+    """Floats that are added to the scores; shaped like a mask."""
     softcap: float | None = None
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before bias and mask."""
     sinks: Tensor | None = None
-    """(heads_q,): scores of a key without a value, which every query sees."""
+    """(heads_q,): score of an extra key without a value that every query sees."""
     dropout: float = 0.0
-    """Share of probabilities that are dropped, at random."""
+    """Probability that an attention weight is dropped."""
     layer: str | None = None
-    """Name of the module that calls, as of the outermost module's ``named_modules``; ``None`` outside of modules."""
+    """Name of the calling module in the outermost module's ``named_modules``; ``None`` outside of modules."""
     api: Api
     given: tuple[Tensor, ...]
-    """The arguments of ``run``: queries, keys and values as the model hands them over; of ``matmul`` values alone."""
+    """The arguments of ``run``: queries, keys and values as the model passed them; for ``matmul`` the values alone."""
     run: Callable[..., Tensor]
-    """Runs what the model would have run, of ``given`` or of tensors in their places: (batch, heads_q, seqlen_q,
+    """Runs the model's own attention on ``given`` or on other tensors in their place: (batch, heads_q, seqlen_q,
     head_dim_v)."""
     earlier: tuple[Tensor, ...] = ()
-    """Queries and keys of ``matmul``, whose scores and probabilities are there by then; else empty."""
+    """Queries and keys for ``matmul``, whose scores and probabilities the model has computed by then; else empty."""
     spent_ns: int = 0
     """Time that computing those scores and probabilities took."""
     kind: Kind | None = None
@@ -65,13 +65,13 @@ class AttentionCall:
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether the output is part of a graph that gradients go back through."""
+        """Whether autograd records the call, so that gradients may flow back to Q, K or V."""
         import torch
 
         return torch.is_grad_enabled() and any(x.requires_grad for x in (self.q, self.k, self.v))
 
     def original(self) -> Tensor:
-        """Run what the model would have run.
+        """Run the model's own attention.
 
         Returns:
             (batch, heads_q, seqlen_q, head_dim_v).

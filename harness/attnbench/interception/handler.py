@@ -1,4 +1,4 @@
-"""The two callbacks of an interception: one answers attention calls, one receives what could not be read as a call."""
+"""The two callbacks of an interception: for attention calls, and for attention that could not be understood."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 Handler = Callable[["AttentionCall"], "Tensor"]
 """Answers a call: (batch, heads_q, seqlen_q, head_dim_v), in the dtype of ``q``."""
 Unmatched = Callable[[str, str], None]
-"""Told of attention, and of why it cannot be said as an :class:`AttentionCall`; it has run as the model asks."""
+"""Receives a description of attention and the reason why it is not an :class:`AttentionCall`; the original has run."""
 
 
 def ignore(what: str, reason: str) -> None:
-    """Forget what was not matched."""
+    """Ignore attention that was not understood."""
     del what, reason

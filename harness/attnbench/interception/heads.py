@@ -1,4 +1,4 @@
-"""Finds the keys' true heads where a model has repeated them, one copy for each query head of a group."""
+"""Finds the true key heads if a model has repeated them, one copy per query head of a group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shared_heads(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values, (batch, heads, seqlen, dim), without the copies of heads that stand side by side.
+    """Return keys and values, (batch, heads, seqlen, dim), without adjacent copies of heads.
 
     Copies are told by their memory: a stride of nothing, or the same values. As one differing number ends the search,
     it takes no time where there are none. Where gradients go back to them, heads that are equal by chance, as those of
@@ -35,7 +35,7 @@ def shared_heads(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_repeated(x: Tensor, group: int) -> bool:
-    """Whether each head of a group is equal to its first."""
+    """Whether all heads of each group are equal."""
     first_token = x[0, :, 0]
     if not torch.equal(first_token[::group].repeat_interleave(group, 0), first_token):
         return False
@@ -44,7 +44,7 @@ def _is_repeated(x: Tensor, group: int) -> bool:
 
 
 def _copies(x: Tensor) -> float:
-    """How often the step of autograd's graph that made these values repeats each, or 1."""
+    """Return how often the node of autograd's graph that produced these values repeats each, or 1."""
     step = x.grad_fn
     while step is not None and _kind(step) in _SAME_VALUES:
         step = step.next_functions[0][0]
@@ -60,6 +60,6 @@ def _kind(step: Node) -> str:
 
 _SAME_VALUES = ("View", "UnsafeView", "ReshapeAlias", "Clone", "Alias", "Transpose", "Permute", "Unsqueeze", "ToCopy")
 _SIZES = "_saved_self_sym_sizes"
-"""The attribute with the sizes that such a step repeats."""
+"""The node's attribute with the sizes of its input."""
 _COPIES = ("Expand", "Repeat", "Index", "IndexSelect")
-"""The last steps of ``expand``, ``repeat``, ``repeat_interleave``, and of taking heads by their numbers."""
+"""Last nodes of ``expand``, ``repeat``, ``repeat_interleave``, and of indexing heads."""

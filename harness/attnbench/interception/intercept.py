@@ -1,4 +1,4 @@
-"""Installs the hooks through which a model's attention is seen, and takes them away again."""
+"""Installs the hooks that intercept a model's attention, and removes them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def intercept(
 ) -> Iterator[Interceptor]:
     """Let a handler answer the attention calls of the block: in this thread, in those that it starts, and in modules.
 
-    Seen are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products around a
-    softmax, also where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them; other libraries' functions
-    are told as not matched. Within the block compiled models run
-    uncompiled, and torch's fused inference path of encoder layers is off: both would hide their attention.
+    Intercepted are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products
+    around a softmax, also within ``nn.MultiheadAttention`` and ``nn.TransformerEncoder``; calls of other libraries'
+    functions are reported as unmatched. Within the block compiled models run uncompiled, and torch's fused inference
+    path of encoder layers is off: both would hide their attention.
 
     Args:
         handler: answers each call; :meth:`AttentionCall.original` is what the model would have got. Attention that it
@@ -38,10 +38,10 @@ def intercept(
         at_once: asked first, where there is one; what it answers the handler never sees.
 
     Yields:
-        What looks at the program; it counts its looks.
+        The interceptor, which counts the functions that it has inspected.
 
     Raises:
-        UsageError: when a block of another thread is open.
+        UsageError: if another thread has an open block.
     """
     import torch
 

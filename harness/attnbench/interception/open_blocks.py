@@ -1,4 +1,4 @@
-"""Blocks that intercept calls lie within each other: what they exchange is given back in the opposite order."""
+"""Open blocks of interception, which are nested, so that their replacements are undone in the opposite order."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 _TURN = threading.RLock()
 _INSTALL: list[Callable[[], None]] = []
-"""One function for each open block, the outermost first: it exchanges what the program has imported by now."""
+"""One function per open block, the outermost first, that installs its hooks in libraries imported by now."""
 
 
 @contextlib.contextmanager
 def opened(install: Callable[[], None]) -> Iterator[None]:
-    """Keep a block open.
+    """Register a block while it is open.
 
-    ``install`` exchanges what the program has imported by now, and was not exchanged before.
+    ``install`` installs the block's hooks in libraries that the program has imported since the last time.
 
     Raises:
-        UsageError: when a block of another thread is open, which may end before this one.
+        UsageError: if another thread has an open block, which might end before this one.
     """
     if not _TURN.acquire(blocking=False):
         raise UsageError(
@@ -41,6 +41,6 @@ def opened(install: Callable[[], None]) -> Iterator[None]:
 
 
 def install_imported() -> None:
-    """Exchange what the program has imported by now, of each open block."""
+    """Install the hooks of all open blocks in libraries imported by now."""
     for install in tuple(_INSTALL):
         install()

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from attnbench.transport.message import AnswerMessage
 
 ENOUGH = 3
-"""A mutant that so many cases have caught is tried no more."""
+"""A mutant that this many cases have caught is not tried again."""
 
 
 def main() -> None:
-    """Answer each case with what the check says of every mutant, until the parent hangs up."""
+    """Answer the parent's requests until it closes the channel."""
     die_with_parent()
-    warnings.simplefilter("ignore")  # a mutant's, of overflows that are its mistake
+    warnings.simplefilter("ignore")  # mutants overflow on purpose
     channel = parents_channel(int(sys.argv[1]), int(sys.argv[2]))
     warm_up_torch(threads=1)
     everything = mutants()
     catches = collections.Counter[str]()
     gc.collect()
-    gc.freeze()  # what was imported stays: collecting garbage between trials need not look at it again
+    gc.freeze()  # spares the garbage collections between trials the imported modules
 
     def answer(request: List | Try) -> AnswerMessage | Failure:
         if isinstance(request, List):

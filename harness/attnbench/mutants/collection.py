@@ -1,4 +1,4 @@
-"""All mutants."""
+"""Collects all mutants."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, dropout, mis
 
 
 def mutants() -> tuple[Mutant, ...]:
-    """Every mutant, theme by theme, each with a state of its own."""
+    """Return new instances of all mutants, module by module."""
     return tuple(mutant_of(steps) for theme in _THEMES for steps in _defined_in(theme))
 
 
 def _defined_in(theme: ModuleType) -> Iterator[type[Steps]]:
-    """The classes of a module in their order, but for those that others share, which begin with an underscore."""
+    """Yield the classes that a module defines, in order, except base classes, whose names begin with an underscore."""
     for name, one in vars(theme).items():
         if isinstance(one, type) and one.__module__ == theme.__name__ and not name.startswith("_"):
             yield one

@@ -9,7 +9,7 @@ from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class About:
-    """A mutant, told."""
+    """Name and description of a mutant."""
 
     name: str
     sentence: str
@@ -24,11 +24,11 @@ class Mutants(AnswerMessage):
 
 
 class List(RequestMessage[Mutants]):
-    """Load, and tell which mutants there are."""
+    """List all mutants."""
 
 
 class Tried(AnswerMessage):
-    """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen."""
+    """The check's reason for each mutant that supports the case, by name; ``None`` if the mutant passes."""
 
     said: dict[str, str | None]
 
@@ -38,4 +38,4 @@ class Try(RequestMessage[Tried]):
 
     case: CaseField
     again: tuple[str, ...] | None
-    """Only these, with identities too; all that few cases have caught so far where ``None``."""
+    """Names of the mutants to try, also with identities; ``None`` tries all that few cases have caught so far."""

@@ -1,4 +1,4 @@
-"""A mutant: correct attention, of which one step is replaced by a mistake."""
+"""A mutant: correct attention with a mistake in one step."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Mutant:
 
 
 def mutant_of(steps: type[Steps]) -> Mutant:
-    """The mutant that a class of steps describes: named after the class, its sentence the docstring's first line."""
+    """Return the mutant of a class of steps, named after the class and described by its docstring's first line."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", steps.__name__).lower()
     sentence = (inspect.getdoc(steps) or "").partition("\n")[0]
     return Mutant(name, sentence, steps.copies, implementation_of(steps, f"mutant/{name}"))
 
 
 def implementation_of(steps: type[Steps], name: str) -> Implementation:
-    """An implementation that takes these steps, and every case that a mutant can."""
+    """Return an implementation that runs these steps, and declares all that the steps support."""
     taken = steps()
     implementation = attention(
         name,

@@ -1,4 +1,4 @@
-"""Drives the processes that try mutants, one for each processor, and adds up what they say."""
+"""Tries all mutants on the cases of a scenario in one process per processor, and tallies the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DEADLINE_S = 600.0
 
 
 class SensitivityError(Exception):
-    """A mutant, or the process that tries it, broke."""
+    """A mutant raised, or the process that tries it crashed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Tally(About):
     """The result of one mutant."""
 
     tried: int
-    """Cases that it was tried on: all that it supports, or fewer when several had caught it."""
+    """Number of cases that it was tried on: all that it supports, or fewer once enough cases have caught it."""
     caught: tuple[Case, ...]
     reason: str | None
     """The check's first reason."""
@@ -40,24 +40,24 @@ class Tally(About):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """The mutants that a scenario's inputs catch."""
+    """The results of all mutants for the cases of a scenario."""
 
     tallies: tuple[Tally, ...]
     cases: tuple[Case, ...]
 
     @property
     def unseen(self) -> tuple[Tally, ...]:
-        """Mutants to which the inputs are blind."""
+        """Mutants that no case catches."""
         return tuple(tally for tally in self.tallies if not tally.caught)
 
 
 def measure_sensitivity(cases: Sequence[Case], progress: Callable[[int], None]) -> Sensitivity:
     """Try every mutant on every case.
 
-    ``progress`` is told after each case how many are done.
+    ``progress`` is called after each case with the number of cases done.
 
     Raises:
-        SensitivityError: when a mutant raises, or crashes the process that tries it.
+        SensitivityError: if a mutant raises, or crashes its process.
     """
     try:
         return _measured(cases, progress)
@@ -82,7 +82,7 @@ def _measured(cases: Sequence[Case], progress: Callable[[int], None]) -> Sensiti
                 progress(sum(1 for answers in said.values() if answers))
 
         def everywhere(again: tuple[str, ...] | None) -> None:
-            """Small cases first: most mutants are caught by then, and need not be tried on the large ones."""
+            """Try the cases from small to large: most mutants are caught by small ones, and skip the large ones."""
             with concurrent.futures.ThreadPoolExecutor(count) as threads:
                 started = [threads.submit(drive, child, dealt[i::count], again) for i, child in enumerate(children)]
                 for future in started:
@@ -91,7 +91,7 @@ def _measured(cases: Sequence[Case], progress: Callable[[int], None]) -> Sensiti
         everywhere(None)
         caught_by_oracle = {name for answers in said.values() for name, reason in answers.items() if reason}
         unseen = tuple(mutant.name for mutant in everything if mutant.name not in caught_by_oracle)
-        if unseen:  # other ways to the same answer take several times as long, so only these are tried with them
+        if unseen:  # identities take several times as long, so only the remaining mutants are tried with them
             everywhere(unseen)
     tallies = []
     for mutant in everything:

@@ -1,7 +1,7 @@
-"""Attention in steps that a mutant can replace one by one: whole matrices, tiles of keys, or with its own gradients.
+"""Reference attention in overridable steps: on whole matrices, in tiles of keys, or with a hand-written backward pass.
 
-With nothing replaced each of the three is right (tests/mutants/). They compute in float32 at least, so that what goes
-wrong in a mutant is its mistake and not its arithmetic. Shapes: q (batch, heads_q, seqlen_q, head_dim), k and v
+Without overrides all three are correct (tests/mutants/). They compute in float32 or wider, so that a mutant is wrong
+because of its mistake and not because of rounding. Shapes: q (batch, heads_q, seqlen_q, head_dim), k and v
 (batch, heads_kv, seqlen_kv, dim), scores (batch, heads_q, seqlen_q, seqlen_kv), LSE (batch, heads_q, seqlen_q).
 """
 
@@ -31,7 +31,7 @@ TILE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The parts that do not depend on Q, K and V."""
+    """Tensors that do not depend on Q, K and V, prepared once per case."""
 
     hidden: Tensor | None  # (batch or 1, 1, seqlen_q, seqlen_kv)
     bias: Tensor | None  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
@@ -40,17 +40,17 @@ class Plan:
 
 
 class Steps:
-    """Whole matrices; gradients by autograd."""
+    """Attention on whole matrices, with gradients by autograd."""
 
     copies: ClassVar[str | None] = None
-    """The real bug that a mutant copies."""
+    """The real bug that the mutant copies."""
     modes: ClassVar[tuple[str, ...]] = ("forward", "backward", "forward_backward")
     empty: ClassVar[bool] = True
-    """Whether it is tried on sizes of 0."""
+    """Whether it supports sizes of 0."""
     backward: Callable[..., Any] | None = None
 
     def prepare(self, case: Case, operands: Operands) -> Plan:
-        """Mask, bias and sinks as tensors."""
+        """Return mask, bias and sinks as tensors."""
         import torch
 
         visible = self.visible(case)
@@ -67,11 +67,11 @@ class Steps:
         )
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        """The mask, True where a key is seen; ``None`` hides nothing."""
+        """Return the mask, True where a key is visible; ``None`` if nothing is hidden."""
         return None if case.mask == "none" else dense_mask(case)
 
     def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
-        """The bias that is added to the scores."""
+        """Return the bias that is added to the scores."""
         return dense_bias(case, table)
 
     def call(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class Steps:
         return whole.view(case.batch, case.seqlen_kv, *pages.shape[2:]).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
-        """All steps: the output in the dtype of the inputs, and the LSE."""
+        """Run all steps, and return the output in the dtype of the inputs, and the LSE."""
         k, v = self.dequantised(*as_wide(q, k, v), plan)
         scores = self.masked(self.modified(self.scores(wide(q), self.keys(wide(k), case), case), case, plan), plan)
         weights, lse = self.softmax(scores, plan.sinks)
@@ -100,14 +100,14 @@ class Steps:
         return out.to(q.dtype), lse
 
     def drawn(self, case: Case, plan: Plan) -> Tensor | None:
-        """The weights that are kept, (batch, heads_q, seqlen_q, seqlen_kv), of this forward pass."""
+        """Return a new dropout mask, True where a weight is kept: (batch, heads_q, seqlen_q, seqlen_kv)."""
         if case.dropout is not None:
             shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
             self.kept = self.drawn_from(int(plan.operands.dropout_seed[0]), shape, case.dropout)
         return self.kept
 
     def drawn_from(self, seed: int, shape: tuple[int, ...], p: float) -> Tensor:
-        """True where a weight is kept."""
+        """Return a dropout mask, True where a weight is kept."""
         import torch
 
         return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) >= p
@@ -116,57 +116,57 @@ class Steps:
     """The mask that the last forward pass drew."""
 
     def told(self, case: Case, plan: Plan) -> Tensor:
-        """The weights that the implementation says it kept."""
+        """Return the dropout mask that the implementation reports."""
         assert self.kept is not None
         return self.kept.clone()
 
     def dropped(self, weights: Tensor, kept: Tensor | None, case: Case) -> Tensor:
-        """Weights behind dropout."""
+        """Return the weights after dropout."""
         return weights if kept is None or case.dropout is None else weights * kept * self.growth(case.dropout)
 
     def growth(self, p: float) -> float:
-        """The factor of the weights that are kept."""
+        """Return the factor by which kept weights are multiplied."""
         return 1 / (1 - p)
 
     def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-        """K and V times their scales where they are quantised, else unchanged."""
+        """Return K and V times their scales if they are quantised, else unchanged."""
         k_scale, v_scale = plan.operands.k_scale, plan.operands.v_scale
         if k_scale is None:
             return k, v
-        like = wide(plan.operands.q[:0])  # float64 where the case is
+        like = wide(plan.operands.q[:0])  # float64 for float64 cases
         return (wide(k) * k_scale[..., None]).to(like.dtype), (wide(v) * v_scale[..., None]).to(like.dtype)
 
     def keys(self, k: Tensor, case: Case) -> Tensor:
-        """The key head of each query head."""
+        """Expand K to one key head per query head."""
         return k.repeat_interleave(case.heads_q // case.heads_kv, 1)
 
     def values(self, v: Tensor, case: Case) -> Tensor:
-        """The value head of each query head."""
+        """Expand V to one value head per query head."""
         return v.repeat_interleave(case.heads_q // case.heads_kv, 1)
 
     def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
-        """Scaled scores."""
+        """Return the scaled scores."""
         return q @ k.transpose(-1, -2) * case.scale
 
     def modified(self, scores: Tensor, case: Case, plan: Plan) -> Tensor:
-        """Soft cap, then bias."""
+        """Apply the soft cap, then add the bias."""
         scores = self.capped(scores, case)
         return scores if plan.bias is None else scores + plan.bias.to(scores.dtype)
 
     def capped(self, scores: Tensor, case: Case) -> Tensor:
-        """The soft cap."""
+        """Apply the soft cap, if there is one."""
         import torch
 
         return scores if case.softcap is None else case.softcap * torch.tanh(scores / case.softcap)
 
     def masked(self, scores: Tensor, plan: Plan) -> Tensor:
-        """-inf where a key is hidden."""
+        """Set the scores of hidden keys to -inf."""
         import torch
 
         return scores if plan.hidden is None else scores.masked_fill(plan.hidden, -torch.inf)
 
     def softmax(self, scores: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights and LSE; rows that see nothing weigh nothing."""
+        """Return weights and LSE; the weights of a row that sees no key are 0."""
         import torch
 
         top = row_maximum(scores)
@@ -181,12 +181,12 @@ class Steps:
         return exponentials / total.masked_fill(total == 0, 1), lse
 
     def weighted(self, weights: Tensor, v: Tensor) -> Tensor:
-        """The weighted sum of the values."""
+        """Return the weighted sum of the values."""
         return weights @ v
 
 
 def row_maximum(scores: Tensor) -> Tensor:
-    """The largest score of each row, (..., seqlen_q, 1); -inf where there are no keys."""
+    """Return the largest score of each row, (..., seqlen_q, 1); -inf if there are no keys."""
     import torch
 
     if scores.shape[-1] == 0:
@@ -195,38 +195,38 @@ def row_maximum(scores: Tensor) -> Tensor:
 
 
 class OtherMask(Steps):
-    """The mask of another case, or another plane."""
+    """Attention with the mask of another case."""
 
     def changed(self, case: Case) -> Case:
-        """The case whose mask is taken instead."""
+        """Return the case whose mask is used instead."""
         raise NotImplementedError
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        """That of the other case."""
+        """Return the other case's mask."""
         changed = self.changed(case)
         return None if changed.mask == "none" else dense_mask(changed)
 
 
 def other_mask(name: str, other: str, case: Case, **fields: Any) -> Case:
-    """The case with another mask in place of one of its kinds; as it is where it has none of that kind."""
+    """Return the case with mask kind ``name`` replaced by ``other``; unchanged if its mask has no such kind."""
     if name not in case.mask_kinds:
         return case
     return dataclasses.replace(case, mask=instead_of(case.mask, name, other), **fields)
 
 
 def with_other(case: Case, field: str, change: Callable[[Any], Any]) -> Case:
-    """The case with a field changed; as it is where it has none."""
+    """Return the case with one field changed; unchanged if the field is ``None``."""
     value = getattr(case, field)
     return case if value is None else dataclasses.replace(case, **{field: change(value)})
 
 
 class Tiled(Steps):
-    """Tiles of keys with a running softmax, as a fused kernel goes through them."""
+    """Attention over tiles of keys with a running softmax, like a fused kernel."""
 
     empty = False
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Tile by tile: the largest score so far, the sum of exponentials, and the sum of values."""
+        """Update the largest score, the sum of exponentials and the weighted sum of values tile by tile."""
         import torch
 
         k, v = self.dequantised(*as_wide(q, k, v), plan)
@@ -253,53 +253,53 @@ class Tiled(Steps):
         return (out / total.masked_fill(total == 0, 1)).to(q.dtype), (finite + total.log())[..., 0]
 
     def tiles(self, seqlen_kv: int) -> list[tuple[int, int]]:
-        """First key and the one beyond, of each tile."""
+        """Return the first key of each tile and the one past its last."""
         return [(start, min(start + TILE, seqlen_kv)) for start in range(0, seqlen_kv, TILE)]
 
     def tile(self, scores: Tensor, start: int, stop: int) -> Tensor:
-        """Scores of a tile."""
+        """Return the scores of a tile."""
         return scores[..., start:stop]
 
     def tile_of_values(self, v: Tensor, start: int, stop: int) -> Tensor:
-        """Values of a tile."""
+        """Return the values of a tile."""
         return v[..., start:stop, :]
 
     def running_top(self, top: Tensor, of_tile: Tensor) -> Tensor:
-        """The largest score so far."""
+        """Return the largest score so far."""
         import torch
 
         return torch.maximum(top, of_tile)
 
     def rescaling(self, top: Tensor, finite: Tensor) -> Tensor:
-        """The factor that rescales the sums so far when the largest score grows."""
+        """Return the factor that rescales the sums so far when the largest score grows."""
         import torch
 
         return torch.exp(top - finite)
 
     def out_rescaling(self, factor: Tensor) -> Tensor:
-        """The same, for the output."""
+        """Return the factor that rescales the output so far."""
         return factor
 
     def accumulated(self, total: Tensor) -> Tensor:
-        """The sum of exponentials, as it is kept."""
+        """Return the sum of exponentials as it is stored between tiles."""
         return total
 
     def accumulated_out(self, out: Tensor) -> Tensor:
-        """The output, as it is kept."""
+        """Return the output as it is stored between tiles."""
         return out
 
     def rounded(self, weights: Tensor) -> Tensor:
-        """The weights, as they are multiplied with the values."""
+        """Return the weights as they enter the product with the values."""
         return weights
 
 
 class Explicit(Steps):
-    """Whole matrices with a backward pass of its own, after Dao et al. 2022 (FlashAttention, algorithm 4)."""
+    """Attention on whole matrices with a hand-written backward pass (Dao et al. 2022, FlashAttention, algorithm 4)."""
 
     def backward(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
     ) -> tuple[Tensor, ...]:
-        """dQ, dK and dV from the output and the LSE, and the gradient of the bias where it is asked for."""
+        """Return dQ, dK and dV, and dbias if requested, computed from the output and the LSE."""
         wide_q, wide_k, wide_v, wide_dout = wide(q), self.keys(wide(k), case), self.values(wide(v), case), wide(dout)
         linear = self.scores(wide_q, wide_k, case)
         weights = self.weights(linear, lse, case, plan)
@@ -316,66 +316,66 @@ class Explicit(Steps):
         return (*self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)), *dbias)
 
     def kept_backward(self, case: Case, plan: Plan) -> Tensor | None:
-        """The weights that the forward pass kept."""
+        """Return the dropout mask that the backward pass applies."""
         return self.kept
 
     def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
-        """The weights, computed again from the LSE."""
+        """Recompute the weights from the LSE."""
         import torch
 
         scores = self.masked(self.modified(linear, case, plan), plan)
         return torch.exp(scores - lse.masked_fill(torch.isneginf(lse), 0)[..., None].to(scores.dtype))
 
     def delta(self, dout: Tensor, out: Tensor) -> Tensor:
-        """The sum over a row of weights times their gradient."""
+        """Return the row sum of weights times their gradient, computed as the row sum of dO * O."""
         return (dout * out).sum(-1, keepdim=True)
 
     def slope(self, linear: Tensor, case: Case) -> Tensor | float:
-        """The derivative of the soft cap."""
+        """Return the derivative of the soft cap at the scaled scores."""
         import torch
 
         return 1.0 if case.softcap is None else 1 - torch.tanh(linear / case.softcap).square()
 
     def scale_of_dq(self, case: Case) -> float:
-        """The derivative of the scaled score."""
+        """Return the factor of dQ that comes from scaling the scores."""
         return case.scale
 
     def scale_of_dk(self, case: Case) -> float:
-        """The derivative of the scaled score."""
+        """Return the factor of dK that comes from scaling the scores."""
         return case.scale
 
     def grouped(self, gradient: Tensor, case: Case) -> Tensor:
-        """Summed over the query heads that share a key head."""
+        """Sum a gradient over the query heads that share a key head."""
         b, _, n, d = gradient.shape
         return gradient.reshape(b, case.heads_kv, case.heads_q // case.heads_kv, n, d).sum(2)
 
     def bias_gradient(self, dscores: Tensor, linear: Tensor, case: Case, plan: Plan) -> Tensor:
-        """The gradient of the scores behind the cap, summed over the axes along which the bias is broadcast."""
+        """Sum the gradient of the capped scores over the axes along which the bias is broadcast."""
         return dscores.sum_to_size(plan.operands.bias.shape)
 
     def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
-        """The contribution of every query to each key, summed: (..., seqlen_kv, columns)."""
+        """Sum the contributions of all queries to each key: (..., seqlen_kv, columns)."""
         return weights.transpose(-1, -2) @ other
 
     def weights_of_dv(self, weights: Tensor) -> Tensor:
-        """The weights that dV is made of."""
+        """Return the weights that dV is computed from."""
         return weights
 
     def gradients(self, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The tensors that the call returns."""
+        """Return the gradients as the call returns them."""
         return dq, dk, dv
 
 
 def as_wide(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """K and V in the dtype of the wide queries: what is stored in a byte would be float32 beside float64."""
+    """Return K and V in the dtype of the widened queries: by itself ``wide`` makes one-byte K and V float32."""
     dtype = wide(q).dtype
     return wide(k).to(dtype), wide(v).to(dtype)
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Convert to float32, unless the dtype is wider."""
     import torch
 
-    if x.element_size() == 1:  # torch promotes no float8
+    if x.element_size() == 1:  # torch does not promote float8
         return x.float()
     return x.to(torch.promote_types(x.dtype, torch.float32))

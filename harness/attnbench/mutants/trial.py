@@ -1,4 +1,4 @@
-"""One case against every mutant: through the same driver and the same oracle as any implementation, in this process."""
+"""Tries mutants on a case in this process, with the same driver and oracle as for any implementation."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class BrokenMutantError(Exception):
 
 
 def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) -> dict[str, str | None]:
-    """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen.
+    """Return the check's reason for each mutant that supports the case, or ``None`` if the mutant passes.
 
-    With ``identities`` other ways to the same answer are looked at too, which takes several times as long.
+    With ``identities``, identities are checked too, which takes several times as long.
 
     Raises:
-        BrokenMutantError: when a mutant raises; none of them is meant to.
+        BrokenMutantError: if a mutant raises.
     """
     oracle = Adjudicator(guesses=False)
     stages = (*CHECKED, other_ways.STAGE) if identities else CHECKED
     said: dict[str, str | None] = {}
     for mutant in mutants:
-        worker = InProcess(Worker(mutant.implementation, repeat_ns=0).answer)  # two calls are enough: it is tried often
+        worker = InProcess(Worker(mutant.implementation, repeat_ns=0).answer)  # two calls are enough
         stores_scores = mutant.implementation.declaration.stores_scores
         cell = CellRun(worker, oracle, case, "cpu", _LIMITS, stores_scores=stores_scores)
         values = without_pauses(drive(cell, stages))

@@ -1,1 +1,1 @@
-"""A profile of a call's time: samples of the program counter, what lies there, and which phase that is."""
+"""Profiles a call's time: samples the program counter, and attributes samples to functions, lines and phases."""

@@ -1,15 +1,15 @@
-"""From samples to phases: what each sample's address, its callers and its Python line say, in this order.
+"""Attributes samples to phases by their addresses, callers and lines of Python. The rules are tried in this order.
 
 1. the implementation's own table, for the function that was sampled;
-2. the phase that a source names for the sampled line, where the code was compiled with lines;
-3. what is known of common libraries (:mod:`attnbench.profiling.libraries`);
-4. where that says nothing, or only that it is a matrix product: the callers, innermost first, by their lines and by the
+2. the phase that the source names for the sampled line, if the code was compiled with line information;
+3. rules for common libraries (:mod:`attnbench.profiling.libraries`);
+4. if these give nothing, or only that it is a matrix product: the callers, innermost first, by their lines and by the
    table; then the line of Python that was running;
-5. the instructions around the sample; a function without a name that calls what pauses the processor is spinning, and
-   so is what it calls, unless that computes.
+5. the instructions around the sample. An unnamed function that calls code with pause instructions is spinning, and so
+   is the code that it calls, unless that computes something.
 
-Callers of code that was compiled in this process are found by unwinding. Elsewhere they are words on the stack that
-point behind a call instruction, where a stale one is possible.
+Callers of code that was compiled in this process are found by unwinding. Elsewhere they are the words on the stack that
+point behind a call instruction, some of which may be stale.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 _MOST_CALLERS = 128
 _GENERATED = "<string>"
 _SAYS_NOTHING_OF_CALLEES = (None, Phase.DISPATCH)
-"""A kernel is called by what dispatches it."""
+"""Phases of a calling function that its callees do not inherit: dispatching code calls kernels of any phase."""
 _LEAST_PAUSES, _MANY_PAUSES, _SPIN_CALLERS = 5, 0.2, 2
 _TOLD_PRODUCTS = (Phase.QK, Phase.PV, Phase.GRADIENTS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The phases of functions of an implementation's libraries."""
+    """A rule for functions of an implementation's libraries."""
 
     pattern: str
-    """A regular expression that somebody else wrote, searched in ``module!function``."""
+    """An untrusted regular expression, searched in ``module!function``."""
     phase: Phase | None
-    """The function's phase; ``None`` if its instructions tell more."""
+    """The function's phase; ``None`` if its instructions decide."""
     calls: tuple[Phase, ...]
-    """Phases of the matrix products that it calls, in the order of their addresses."""
+    """Phases of the matrix products that it calls, in the order of the call sites' addresses."""
 
 
 def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Rule, ...]:
-    """The rules of an implementation (:meth:`attnbench.registry.implementation.Implementation.phases`).
+    """Return the rules of an implementation (:meth:`attnbench.registry.implementation.Implementation.phases`).
 
     Raises:
-        PhaseError: where a pattern or a phase is none.
+        PhaseError: if a pattern is not a regular expression, or a phase is unknown.
     """
     rules = []
     for pattern, said in table.items():
@@ -75,22 +75,22 @@ def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Ru
 
 @dataclasses.dataclass(frozen=True)
 class Attributed:
-    """A sample's phase, and why."""
+    """A sample with its phase and the rule that decided."""
 
     phase: Phase
     why: str
     frames: tuple[Place, ...]
-    """The thread's place, then its callers, innermost first, the line of Python last."""
+    """The sampled place, then its callers, innermost first, then the lines of Python."""
 
 
 def told_by_the_caller(
     samples: Sequence[Sample], found: Sequence[Attributed], main_thread: int, near_ns: float
 ) -> list[Attributed]:
-    """Attribute products on helper threads to the product that the calling thread computes at that moment.
+    """Attribute products on helper threads to the product that the calling thread computes at the same time.
 
-    That is told where its samples right before and right after are of one product, as of autograd's steps.
+    It is known if the calling thread's samples right before and after belong to one product, as in autograd's steps.
 
-    ``near_ns`` is how far away those samples may be.
+    ``near_ns`` is the largest distance in time of those samples.
     """
     main = sorted(
         (sample.time_ns, one.phase) for sample, one in zip(samples, found, strict=True) if sample.thread == main_thread
@@ -113,34 +113,34 @@ def told_by_the_caller(
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """A sample with what is known of it by itself."""
+    """A sample with what its own address reveals."""
 
     sample: Sample
     phase: Phase | None
     why: str
     told: Phase | None
-    """By instructions, where no name says anything."""
+    """Phase by instructions, if no name decides."""
     callers: Sequence[int]
 
     @property
     def is_product(self) -> bool:
-        """Whether it lies in a matrix product."""
+        """Whether the sample is in a matrix product."""
         return Phase.PRODUCTS in (self.phase, self.told)
 
 
 class Attribution:
-    """Finds phases of samples."""
+    """Attributes samples to phases."""
 
     def __init__(self, space: AddressSpace, rules: Sequence[Rule], lines: LineClock) -> None:
         self._space, self._rules, self._lines = space, rules, lines
         self._origins: dict[str, str] = {}
-        """Sources of generated functions."""
+        """Source files of generated functions, by function."""
 
     def attribute(self, samples: Sequence[Sample]) -> list[Attributed]:
-        """The phase of each sample.
+        """Attribute each sample.
 
         Raises:
-            attnbench.untrusted.pattern.PatternError: where an expression of the implementation's table takes too long.
+            attnbench.untrusted.pattern.PatternError: if a pattern of the implementation's table takes too long.
         """
         callers = [self._callers(sample) for sample in samples]
         self._find_origins(samples, callers)
@@ -165,12 +165,12 @@ class Attribution:
         return Attributed(phase or Phase.OTHER, why if phase else "", frames)
 
     def _is_certain(self, place: Place) -> bool:
-        """Whether a caller is no guess: it was unwound, or the table expects it."""
+        """Whether a caller is reliable: it was unwound, or the table has a phase for it."""
         rule = self._rule(place)
         return place.module == COMPILED or (rule is not None and rule.phase is not None)
 
     def _callers(self, sample: Sample) -> list[int]:
-        """Return addresses, innermost first: unwound in compiled code, guessed from words on the stack elsewhere."""
+        """List return addresses, innermost first: unwound in compiled code, guessed from words on the stack else."""
         words = np.frombuffer(sample.stack, np.uint64)
         low, high = self._space.span
         guesses = np.flatnonzero((words >= low) & (words < high)).tolist()
@@ -198,11 +198,11 @@ class Attribution:
         return callers
 
     def _callers_at(self, address: int) -> tuple[Place, ...]:
-        """The call that returns to an address, and the lines that it was inlined into."""
+        """Return the place of the call that returns to an address, and the lines that it was inlined into."""
         return self._places(address - 1)
 
     def _places(self, address: int) -> tuple[Place, ...]:
-        """The places at an address, with the sources of generated functions."""
+        """Return the places at an address, with the source files of generated functions filled in."""
         found = self._space.places(address)
         if all(not place.file.endswith(_GENERATED) for place in found):
             return found
@@ -214,9 +214,9 @@ class Attribution:
         )
 
     def _find_origins(self, samples: Sequence[Sample], callers: Sequence[Sequence[int]]) -> None:
-        """Numba compiles a parallel loop as a function of no file, with the line numbers of the function it stands in.
+        """Find the source files of Numba's parallel loops, which it compiles as functions without a file.
 
-        That one is its caller on the thread that began the loop.
+        Their line numbers are those of the function around the loop: its caller on the thread that started the loop.
         """
         for sample, above in zip(samples, callers, strict=True):
             pending: list[str] = []
@@ -232,7 +232,7 @@ class Attribution:
         return next((rule for rule in self._rules if found_in(rule.pattern, place.name)), None)
 
     def _call_sites(self, seen: Sequence[_Seen]) -> dict[int, Phase]:
-        """Phases of call sites of products, where as many are seen as the table lists."""
+        """Return the phases of products' call sites, for functions with as many sampled sites as the table lists."""
         counts: dict[tuple[str, Rule], collections.Counter[int]] = {}
         for one in seen:
             for address in self._live(one.callers) if one.is_product else ():
@@ -249,13 +249,13 @@ class Attribution:
         return found
 
     def _live(self, callers: Sequence[int]) -> Iterator[int]:
-        """Keep the outermost of neighbouring return addresses into one function: the others are stale."""
+        """Yield the outermost of consecutive return addresses into one function: the others are stale."""
         for address, outer in zip(callers, (*callers[1:], None), strict=True):
             if outer is None or self._callers_at(address)[0].name != self._callers_at(outer)[0].name:
                 yield address
 
     def _spinners(self, seen: Sequence[_Seen]) -> set[str]:
-        """Functions without names that call what pauses the processor: they look for work again and again."""
+        """Return unnamed functions that often call code with pause instructions: they poll for work."""
         calling = collections.Counter(
             self._callers_at(one.callers[0])[0].name
             for one in seen
@@ -265,7 +265,7 @@ class Attribution:
         return {name for name, count in calling.items() if count >= least and "!+" in name}
 
     def _spins(self, seen: _Seen, spinners: Set[str]) -> bool:
-        """Whether it lies in such a function, or in what that calls, and computes nothing."""
+        """Whether a sample is in a spinning function or its callees, and computes nothing."""
         if not spinners or seen.phase is not None or seen.told not in (None, Phase.COPIES):
             return False
         place = self._places(seen.sample.address)[0]
@@ -273,7 +273,7 @@ class Attribution:
         return any(one.module == place.module and one.name in spinners for one in near)
 
     def _leaf(self, address: int) -> tuple[Phase | None, str]:
-        """The phase that the sampled function or line has by itself, and why."""
+        """Return the phase of the sampled function or line itself, and the rule that decided."""
         place, *around = self._places(address)
         if (rule := self._rule(place)) is not None and rule.phase is not None:
             return rule.phase, "function"
@@ -283,7 +283,7 @@ class Attribution:
         return known, "library" if known else ""
 
     def _by_callers(self, seen: _Seen, sites: Mapping[int, Phase]) -> tuple[Phase, str] | None:
-        """The phase by callers, where the sampled function alone says too little."""
+        """Return the phase by callers, and the rule that decided, or ``None``."""
         for address in seen.callers:
             if address in sites and seen.is_product:
                 return sites[address], "call site"
@@ -299,7 +299,7 @@ class Attribution:
         return None if named is None else (named, "line of Python")
 
     def _python(self, sample: Sample) -> tuple[Place, ...]:
-        """The lines of Python that ran then: on this thread, or on the one that waits for it."""
+        """Return the lines of Python that ran then, on this thread or on the one that waits for it."""
         return tuple(
             Place(PYTHON, function, file, line)
             for file, function, line in self._lines.at(sample.time_ns, sample.thread)
@@ -307,6 +307,6 @@ class Attribution:
 
 
 def _line_phase(*places: Place) -> Phase | None:
-    """The phase of the first line that a source names one for."""
+    """Return the phase of the first place whose source names one for its line."""
     named = (phases_of_file(place.file).get(place.line) for place in places if place.file)
     return next((phase for phase in named if phase is not None), None)

@@ -1,7 +1,7 @@
-"""Hardware counters of calls, of all threads: cycles, instructions, misses of the last cache (perf_event_open(2)).
+"""Hardware counters of calls over all threads: cycles, instructions, last-level cache misses (perf_event_open(2)).
 
-Most virtual machines have none. A miss moves a line of 64 bytes. What a processor fetches ahead by itself is not in
-it on every one, so the bytes are a lower bound.
+Most virtual machines have none. A miss moves a line of 64 bytes. Some processors do not count hardware prefetches, so
+the bytes are a lower bound.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _EVENTS = {"cycles": 0, "instructions": 1, "cache_misses": 3}
 
 
 class NoCountersError(RuntimeError):
-    """This machine counts nothing, or does not say what; one sentence."""
+    """This machine has no hardware counters, or hides them. The message is one sentence."""
 
 
 def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
-    """Count while calls are made.
+    """Count events while calls are made, and return the counts per call.
 
-    ``calls`` makes them on threads that are there already, and returns how many.
+    ``calls`` makes the calls on threads that already exist, and returns their number.
 
     Raises:
-        NoCountersError: where this machine has no counters, or hides them.
+        NoCountersError: if this machine has no counters, or hides them.
     """
     opened: list[tuple[str, int]] = []
     try:

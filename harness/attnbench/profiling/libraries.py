@@ -1,4 +1,4 @@
-"""Phases of functions of common libraries, whoever calls them. Those of one implementation stand beside that one."""
+"""Phases of functions of common libraries, for every caller. Rules of one implementation are in its own table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RULES: tuple[tuple[str, Phase], ...] = (
     (r"^libc\.so.*!.*(malloc|calloc|realloc|free|memalign|munmap|mmap|brk|morecore)", Phase.MEMORY),
     (r"^lib(mimalloc|tbbmalloc|jemalloc|tcmalloc)", Phase.MEMORY),
     (r"^(lib(gomp|iomp5|omp|tbb)\b|tbbpool|workqueue|omppool)|!gomp_|!omp_|!__kmp", Phase.WAITING),
-    (r"openblas.*!(exec_blas|inner_thread|blas_thread_server)", Phase.WAITING),  # they spin: what they call works
+    (r"openblas.*!(exec_blas|inner_thread|blas_thread_server)", Phase.WAITING),  # they spin; their callees do the work
     (r"^(libpython|python)\d?|^libtorch_python\.so|^libc10\.so|^ld-linux", Phase.DISPATCH),
     (
         r"!.*\b(c10::(impl|Dispatcher|KernelFunction|OperatorHandle|TensorImpl)|torch::(jit|autograd)|at::_ops)",
@@ -31,16 +31,16 @@ _CALLERS: tuple[tuple[str, Phase], ...] = (
     (r"torch::autograd::generated::(MaskedFill|Mul|Tanh|Where|Add)Backward\d*::apply", Phase.MASK),
     (r"torch::autograd::generated::\w+Backward\d*::apply", Phase.SOFTMAX),
 )
-"""Steps of torch's automatic differentiation: whatever else a backward pass of attention has belongs to the softmax."""
+"""Steps of torch's autograd: everything in attention's backward pass that has no other phase belongs to the softmax."""
 
 
 def calling_phase(name: str) -> Phase | None:
-    """The phase of whatever a function calls, ``module!function``; ``None`` where no library is known by that."""
+    """Return the phase of a function's callees by its ``module!function``, or ``None`` if no rule matches."""
     return _first(_CALLERS, name) if "autograd" in name else None
 
 
 def library_phase(name: str) -> Phase | None:
-    """The phase of a function, ``module!function``; ``None`` where no library is known by that."""
+    """Return the phase of a function by its ``module!function``, or ``None`` if no rule matches."""
     return _first(_RULES, name)
 
 

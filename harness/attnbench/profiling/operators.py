@@ -1,4 +1,4 @@
-"""Operators of torch in some calls, by torch.profiler, on the clock of the samples."""
+"""Records torch's operators in some calls with torch.profiler, on the clock of the samples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _LIKE_THE_REST_NS = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """An operator ran."""
+    """One execution of an operator."""
 
     name: str
     thread: int | None
-    """``None``: the one that makes the calls; else a number of torch's."""
+    """``None`` for the thread that makes the calls; else torch's number of the thread."""
     start_ns: int
-    """By the monotonic clock."""
+    """On the monotonic clock."""
     end_ns: int
 
 
 class NoOperatorsError(RuntimeError):
-    """Operators are not known; a sentence that says why."""
+    """Operators are unknown. The message is a sentence that gives the reason."""
 
 
 class OperatorClock:
-    """While it is entered, notes the operators of torch that begin and end within marked calls."""
+    """A context manager that records the operators of torch within marked calls."""
 
     def __init__(self) -> None:
         from torch.profiler import ProfilerActivity, profile
@@ -47,7 +47,7 @@ class OperatorClock:
         self._profile.__exit__(kind, error, at)
 
     def marked(self, run: Callable[[], object]) -> Callable[[], object]:
-        """The call with a mark around it, by which both clocks are brought together."""
+        """Wrap a call in a profiler range, by which both clocks are aligned."""
         from torch.profiler import record_function
 
         @functools.wraps(run)
@@ -58,12 +58,12 @@ class OperatorClock:
         return marked
 
     def operators(self, starts_ns: Sequence[int]) -> list[Operator]:
-        """The operators, in the order of their beginnings.
+        """Return the operators in the order of their starts.
 
-        ``starts_ns`` tells when each marked call began, by the monotonic clock.
+        ``starts_ns`` are the starts of the marked calls on the monotonic clock.
 
         Raises:
-            NoOperatorsError: where torch saw other calls, or its clock ran at another pace.
+            NoOperatorsError: if torch recorded another number of calls, or its clock ran at another speed.
         """
         events = self._profile.events() or []
         found = [TorchEvent(one.name, one.thread, one.time_range.start, one.time_range.end) for one in events]
@@ -72,7 +72,7 @@ class OperatorClock:
 
 @dataclasses.dataclass(frozen=True)
 class TorchEvent:
-    """One of torch's events; times in microseconds since it began to record."""
+    """An event of torch.profiler; times are in microseconds since recording began."""
 
     name: str
     thread: int
@@ -81,10 +81,10 @@ class TorchEvent:
 
 
 def placed(events: Sequence[TorchEvent], starts_ns: Sequence[int]) -> list[Operator]:
-    """The events on the monotonic clock; those outside of all marked calls are left out.
+    """Convert events to the monotonic clock, without those outside marked calls.
 
     Raises:
-        NoOperatorsError: where the marks are not those of the calls.
+        NoOperatorsError: if the marks do not match the calls.
     """
     marks = sorted((event for event in events if event.name == _MARKER), key=lambda event: event.start_us)
     if len(marks) != len(starts_ns):

@@ -1,4 +1,4 @@
-"""Pieces of a profile. Times are in nanoseconds of one call: those of all threads together, divided by their number."""
+"""The parts of a profile. Times are in nanoseconds per call: the sum over all threads, divided by their number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from attnbench.profiling.phases import Phase
 
 Nanoseconds = Annotated[float, Field(ge=0, le=1e18)]
-"""Up to thirty years: sums and ratios of a few are numbers."""
+"""At most thirty years, so that sums and ratios of a few stay finite."""
 Moment = Annotated[int, Field(ge=0, le=10**18)]
-"""Nanoseconds since a beginning."""
+"""Nanoseconds since some start."""
 Bytes = Annotated[int, Field(ge=-(2**60), le=2**60)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _MOST = 20_000
@@ -28,13 +28,13 @@ class LineTime(_Part):
     line: int = Field(ge=1, le=10**9)
     function: str
     text: str
-    """The line itself; empty where the source is not at hand."""
+    """Text of the line; empty if the source is not available."""
     phase: Phase
     """The phase of most of its samples."""
     ns: Nanoseconds
-    """Sampled on this line."""
+    """Time sampled on this line."""
     below_ns: Nanoseconds
-    """Sampled here or in what it calls."""
+    """Time sampled on this line or in its callees."""
 
 
 class InstructionTime(_Part):
@@ -42,20 +42,20 @@ class InstructionTime(_Part):
 
     function: str
     line: int = Field(ge=0, le=10**9)
-    """0 where the compiler names none."""
+    """0 if the compiler gives none."""
     address: str
     text: str
     ns: Nanoseconds
 
 
 class FunctionTime(_Part):
-    """The time of a function, what it calls not counted."""
+    """The time of a function without its callees."""
 
     module: str
     function: str
     phase: Phase
     why: str
-    """Told by: ``line``, ``function``, ``library``, ``call site``, ``instructions``, ...; empty: by nothing."""
+    """Rule that decided the phase: ``line``, ``function``, ``library``, ``call site``, ...; empty if none did."""
     ns: Nanoseconds
 
 
@@ -65,12 +65,12 @@ class Stack(_Part):
     thread: Literal["main thread", "other threads"]
     phase: Phase
     frames: tuple[str, ...]
-    """Outermost first."""
+    """Callers, outermost first."""
     ns: Nanoseconds
 
 
 class Span(_Part):
-    """A piece of the time line."""
+    """A span of the time line."""
 
     lane: str
     """One of :data:`attnbench.profiling.timeline.LANES`, or a thread."""
@@ -94,34 +94,34 @@ class Counted(_Part):
 
 
 class MemoryPoint(_Part):
-    """The footprint at a moment of a call, above what it was before."""
+    """The footprint at a moment of a call, above the footprint before it."""
 
     at_ns: Moment
     bytes: Bytes
     line: str
-    """``file:line`` of Python that was running; empty where none was."""
+    """``file:line`` of the Python code that was running; empty if none was."""
 
 
 class MemoryBlock(_Part):
-    """Blocks that one stack allocated, alive at the peak."""
+    """Blocks allocated by one call stack that are alive at the peak."""
 
     bytes: Annotated[int, Field(ge=0, le=2**60)]
-    """Asked for, by all of them together."""
+    """Total requested size of these blocks."""
     count: int = Field(ge=1, le=2**60)
     stack: tuple[str, ...]
-    """``function file:line`` of Python, innermost first; empty where a library's own thread allocated."""
+    """``function file:line`` of Python, innermost first; empty if a library's own thread allocated."""
 
 
 class BlocksAtPeak(_Part):
     """The memory that a call holds at its peak."""
 
     bytes: Annotated[int, Field(ge=0, le=2**60)]
-    """Asked for, in all."""
+    """Total requested size."""
     largest: tuple[MemoryBlock, ...]
 
 
 class MemoryOfCall(_Part):
-    """How the footprint of one call rose and fell."""
+    """The footprint of one call over time."""
 
     method: str
     points: tuple[MemoryPoint, ...]
@@ -131,36 +131,36 @@ class MemoryOfCall(_Part):
     note: str | None = None
     """Why the two differ by more than the method's resolution."""
     began_ns: Moment | None = None
-    """When the call began, on the cell's time line."""
+    """Start of the call on the cell's time line."""
     blocks: BlocksAtPeak | None = None
     blocks_note: str | None = None
-    """Why there are none, or how they differ from the exact peak."""
+    """Why there are no blocks, or how they differ from the exact peak."""
 
 
 class Sampled(_Part):
-    """A worker's account of the calls that it sampled, as a file keeps it."""
+    """The results of a worker's sampled calls, as stored in a file."""
 
     calls: Count = 0
     samples: Count = 0
     lost: Count = 0
-    """Samples that the system dropped."""
+    """Number of samples that the system dropped."""
     period_ns: Count = 0
     has_kernel: bool = True
-    """Whether time in the kernel was sampled; else it is counted by the system's clocks, as ``memory``."""
+    """Whether time in the kernel was sampled; else it is taken from the system's clocks, and counts as ``memory``."""
     has_lines: bool = False
-    """Whether compiled code was compiled with lines."""
+    """Whether compiled code has line information."""
     functions: tuple[FunctionTime, ...] = Field(default=(), max_length=_MOST)
     lines: tuple[LineTime, ...] = Field(default=(), max_length=_MOST)
     instructions: tuple[InstructionTime, ...] = Field(default=(), max_length=_MOST)
-    """Only where they were asked for."""
+    """Present only if requested."""
     stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST)
     timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST)
     no_operators: str | None = None
-    """Why the time line has no operators of torch's."""
+    """Why the time line has no torch operators."""
     counted: Counted | None = None
-    """Counts of the hardware counters, if this machine has any."""
+    """Readings of the hardware counters, if this machine has any."""
     not_counted: str | None = None
-    """Why it has none."""
+    """Why there are no readings."""
     memory: MemoryOfCall | None = None
 
 
@@ -169,9 +169,9 @@ class KernelOfCall(_Part):
 
     name: str
     launches: Annotated[float, Field(gt=0, le=1e9)]
-    """For each call."""
+    """Mean number of launches per call."""
     ns: Nanoseconds
-    """Time of all its launches in one call."""
+    """Total time of its launches in one call."""
 
 
 class ScopeOfCall(_Part):
@@ -191,9 +191,9 @@ class KernelsOfCall(_Part):
     calls: int = Field(ge=1, le=10**9)
     busy_ns: Nanoseconds
     gaps_ns: Nanoseconds
-    """Between one kernel's end and the next one's beginning, with nothing else running."""
+    """Time between the end of one kernel and the start of the next, with nothing else running."""
     first_launch_ns: Nanoseconds
-    """From the first launch to the beginning of what it launches."""
+    """Time from the first launch to the start of the launched kernel."""
     kernels: tuple[KernelOfCall, ...]
     """Longest first."""
     scopes: tuple[ScopeOfCall, ...] = ()

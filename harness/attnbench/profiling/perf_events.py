@@ -1,4 +1,4 @@
-"""Samples of the program counter, and of the stack, of all threads of this process (perf_event_open(2), Linux).
+"""Samples the program counter and the stack of all threads of this process (perf_event_open(2), Linux).
 
 The software clock of each thread's processor time needs no hardware counters, so it works in virtual machines; and a
 process may sample its own user code without privileges unless the system forbids it (``kernel.perf_event_paranoid``
@@ -40,22 +40,22 @@ _ATTRIBUTE_BYTES = 136
 _HEAD_AT, _TAIL_AT = 1024, 1032
 _PAGE = mmap.PAGESIZE
 _RING_PAGES = (2048, 512, 128, 64, 32, 16, 8)
-"""The largest that the system allows: while somebody holds the interpreter's lock, nobody reads. Without privileges all
-rings together may have ``kernel.perf_event_mlock_kb`` (516) for each processor."""
+"""Sizes of ring buffers to try, largest first: rings fill up while another thread holds the GIL and the reader waits.
+Without privileges all rings together may take ``kernel.perf_event_mlock_kb`` (516) per processor."""
 _LEAST_IN_RING = 64
-"""Samples that a ring must have room for."""
+"""Number of samples that a ring must have room for."""
 _DRAIN_S = 0.01
 TASKS = Path("/proc/self/task")
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 
 
 class SamplingRefusedError(RuntimeError):
-    """This process may not be sampled here; a sentence with what to do."""
+    """This process may not be sampled here. The message is a sentence with advice."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A thread was here."""
+    """A sample of a thread."""
 
     time_ns: int
     """Time by the clock of :func:`time.monotonic_ns`."""
@@ -64,18 +64,18 @@ class Sample:
     frame_pointer: int
     stack_pointer: int
     stack: bytes
-    """The words from the stack pointer on."""
+    """The words of the stack from the stack pointer upwards."""
 
 
 Opener = Callable[[ctypes.Array[Any], int], int]
-"""Attribute and thread to a file descriptor, or an :class:`OSError`."""
+"""Opens an event of a thread by its attribute: returns a file descriptor, or raises :class:`OSError`."""
 
 
 def open_event(attribute: ctypes.Array[Any], thread: int) -> int:
-    """A file descriptor of an event of a thread.
+    """Open an event of a thread, and return its file descriptor.
 
     Raises:
-        OSError: when the system has no such event, or refuses it.
+        OSError: if the system has no such event, or refuses it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL.get(platform.machine())
@@ -90,20 +90,20 @@ def open_event(attribute: ctypes.Array[Any], thread: int) -> int:
 def attribute(
     kind: int, event: int, flags: int, *, period: int = 0, sampled: int = 0
 ) -> tuple[bytearray, ctypes.Array[ctypes.c_char]]:
-    """An event's attribute (``struct perf_event_attr``): its bytes, and what :func:`open_event` takes of them."""
+    """Return an event's attribute (``struct perf_event_attr``): its bytes, and a ctypes view for :func:`open_event`."""
     data = bytearray(_ATTRIBUTE_BYTES)
     struct.pack_into("<IIQQQQQ", data, 0, kind, _ATTRIBUTE_BYTES, event, period, sampled, 0, flags)
     return data, (ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(data)
 
 
 class Sampler:
-    """Samples the threads of this process while it is entered; threads that begin meanwhile are found within 10 ms.
+    """A context manager that samples the threads of this process. Threads that start meanwhile are found within 10 ms.
 
-    Two samples of a thread are ``period_ns`` of its processor time apart. Each keeps ``stack_bytes`` of the stack, a
-    multiple of 8; less where rings must be small.
+    Samples of a thread are ``period_ns`` of its processor time apart. Each keeps ``stack_bytes`` of the stack, a
+    multiple of 8, or less if rings must be small.
 
     Raises:
-        SamplingRefusedError: when the system refuses.
+        SamplingRefusedError: if the system refuses.
     """
 
     def __init__(self, period_ns: int, stack_bytes: int, opener: Opener = open_event) -> None:
@@ -115,7 +115,7 @@ class Sampler:
         self.samples: list[Sample] = []
         self.lost = 0
         self.with_kernel = True
-        """Whether time in the kernel is sampled too."""
+        """Whether time in the kernel is sampled, too."""
 
     def __enter__(self) -> Sampler:
         self._thread.start()
@@ -133,7 +133,7 @@ class Sampler:
         self._stop()
 
     def catch_up(self) -> None:
-        """Read where a ring is half full: a call that lets no other thread run Python keeps the reader waiting."""
+        """Read the rings if one is half full: a call that holds the GIL keeps the reader thread waiting."""
         if any(ring.is_half_full for ring in list(self._rings.values())):
             self._read()
 
@@ -158,11 +158,11 @@ class Sampler:
 
     @property
     def own_thread(self) -> int | None:
-        """The thread that reads samples; it is not sampled."""
+        """System id of the thread that reads samples, which is not sampled."""
         return self._thread.native_id
 
     def _open_rings(self) -> None:
-        """Open an event for each thread: with the kernel if that is allowed, and rings as large as all may have."""
+        """Open an event per thread, with kernel samples if allowed, and with the largest rings that all may have."""
         for with_kernel, pages in itertools.product((True, False), _RING_PAGES):
             self.with_kernel, self._pages = with_kernel, pages
             try:
@@ -177,7 +177,7 @@ class Sampler:
         raise refused
 
     def _new_threads(self) -> list[int]:
-        """Threads that are not sampled yet."""
+        """List threads that are not sampled yet."""
         threads = [int(task.name) for task in TASKS.iterdir()]
         return [thread for thread in threads if thread not in self._rings and thread != self.own_thread]
 
@@ -195,7 +195,7 @@ class Sampler:
         while not self._over.wait(_DRAIN_S):
             self._read()
             for thread in self._new_threads():
-                with contextlib.suppress(OSError):  # it is over already, or one too many: the others go on
+                with contextlib.suppress(OSError):  # the thread has ended, or is one too many; go on with the others
                     ring = self._ring(thread, self._pages)
                     self._rings[thread] = ring
                     ring.start()
@@ -217,7 +217,7 @@ class Sampler:
 
 
 class _Ring:
-    """The kernel writes samples of one thread, and we read behind it."""
+    """The ring buffer into which the kernel writes samples of one thread."""
 
     def __init__(self, descriptor: int, pages: int) -> None:
         self._descriptor, self._size = descriptor, pages * _PAGE
@@ -228,27 +228,27 @@ class _Ring:
             raise
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start counting."""
         fcntl.ioctl(self._descriptor, _ENABLE, 0)
 
     def stop(self) -> None:
-        """End counting; what was written can be read still."""
+        """Stop counting; samples already written can still be read."""
         fcntl.ioctl(self._descriptor, _DISABLE, 0)
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the buffer and its file descriptor."""
         self._memory.close()
         os.close(self._descriptor)
 
     @property
     def is_half_full(self) -> bool:
-        """Whether half of the room waits to be read."""
+        """Whether more than half of the buffer is unread."""
         (head,) = struct.unpack_from("<Q", self._memory, _HEAD_AT)
         (tail,) = struct.unpack_from("<Q", self._memory, _TAIL_AT)
         return bool(2 * (head - tail) > self._size)
 
     def take(self) -> bytes:
-        """Everything that was written since the last time."""
+        """Return everything that was written since the last call."""
         (head,) = struct.unpack_from("<Q", self._memory, _HEAD_AT)
         (tail,) = struct.unpack_from("<Q", self._memory, _TAIL_AT)
         size = self._size
@@ -276,7 +276,7 @@ def _sample(data: bytes, at: int) -> Sample:
 
 
 def _advice(error: OSError) -> str:
-    """Why sampling was refused, and what helps."""
+    """Return why sampling was refused, and what helps."""
     if error.errno == errno.ENOSYS:
         return f"this system ({platform.system()} on {platform.machine()}) has no perf_event_open, or hides it"
     refused = f"the system refuses perf_event_open ({error.strerror})"

@@ -1,4 +1,4 @@
-"""The phases of a call, and how a source names its own: by comments ``# phase: softmax``."""
+"""The phases of a call, and the comments ``# phase: softmax`` by which a source names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnbench.untrusted.printable import shown
 
 
 class Phase(StrEnum):
-    """The work of a thread at some moment of a call."""
+    """The kind of work that a thread does at some moment of a call."""
 
     QK = "qk"
     EXP = "exp"
@@ -50,14 +50,14 @@ _LARGEST_SOURCE = 2**22
 
 
 class PhaseError(UsageError):
-    """A source or a table names a phase that there is not."""
+    """A source or a table names an unknown phase."""
 
 
 def phase_named(name: str, where: str) -> Phase:
-    """The phase of this name.
+    """Return the phase of this name.
 
     Raises:
-        PhaseError: where there is none.
+        PhaseError: if there is none.
     """
     try:
         return Phase(name)
@@ -67,13 +67,13 @@ def phase_named(name: str, where: str) -> Phase:
 
 @functools.cache
 def phases_of_file(path: str) -> dict[int, Phase]:
-    """The phase of each line of a Python source that names one; empty where it is no such source.
+    """Return the named phases of a Python source's lines; empty if the file is not a readable Python source.
 
-    A comment ``# phase: NAME`` on a line of its own names that of the lines below it, to the next such comment or the
-    end of the function; behind a statement, that of the statement's line alone.
+    A comment ``# phase: NAME`` on its own line applies to the lines below it, up to the next such comment or the end of
+    the function; after a statement, it applies to that line alone.
 
     Raises:
-        PhaseError: where a name is no phase's.
+        PhaseError: if a phase is unknown.
     """
     source = Path(path)
     try:
@@ -87,7 +87,7 @@ def phases_of_file(path: str) -> dict[int, Phase]:
 
 
 def phases_of_source(text: str, path: str) -> dict[int, Phase]:
-    """The same of a text."""
+    """Return the phases of a source text; ``path`` appears in errors."""
     ends = sorted(
         (node.lineno, node.end_lineno or node.lineno)
         for node in ast.walk(ast.parse(text))
@@ -112,7 +112,7 @@ def phases_of_source(text: str, path: str) -> dict[int, Phase]:
 
 
 def _comments(text: str, path: str) -> list[tuple[int, Phase, bool]]:
-    """Line, phase, and whether the comment stands alone."""
+    """Return line, phase, and whether the comment is alone on its line."""
     found = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and (match := _COMMENT.search(token.string)):
@@ -122,6 +122,6 @@ def _comments(text: str, path: str) -> list[tuple[int, Phase, bool]]:
 
 
 def _function_end(functions: list[tuple[int, int]], line: int) -> int:
-    """The last line of the innermost function around a line; a comment outside of all names nothing below it."""
+    """Return the last line of the innermost function around a line, or the line itself outside functions."""
     around = [(start, end) for start, end in functions if start <= line <= end]
     return max(around)[1] if around else line

@@ -1,4 +1,4 @@
-"""Which line of an implementation's Python source ran when."""
+"""Records which line of an implementation's Python source ran when."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
-_CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may replace it
+_CLOCK = time.monotonic_ns  # bound before any plug-in is imported, which might replace it
 _MOST_LINES, _MOST_FRAMES = 2_000_000, 16
 
 
 class _Notes:
-    """The lines that one thread ran."""
+    """The lines that one thread ran, by time."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -28,7 +28,7 @@ class _Notes:
         self.open: list[tuple[CodeType, int]] = []
 
     def note(self) -> None:
-        """From now on it runs the line that is open."""
+        """Record the stack of current lines from now on."""
         if len(self.times) < _MOST_LINES:
             self.times.append(_CLOCK())
             self.lines.append(tuple(self.open[-_MOST_FRAMES:]))
@@ -41,13 +41,13 @@ class _Notes:
 
 
 class LineClock:
-    """While it is entered, notes when threads begin each line of those files that it was told of.
+    """A context manager that records when threads begin each line of given files.
 
-    Followed are the thread that enters it and those that Python starts meanwhile; from Python 3.12 on those that are
-    there already, too.
+    It follows the thread that enters it and those that Python starts meanwhile; from Python 3.12 on, also threads that
+    already exist.
 
     Args:
-        files: paths, as code objects name them.
+        files: paths as in code objects.
     """
 
     def __init__(self, files: frozenset[str]) -> None:
@@ -65,17 +65,17 @@ class LineClock:
         self._follow(None)
 
     def at(self, time_ns: int, thread: int | None = None) -> tuple[tuple[str, str, int], ...]:
-        """File, function and line at a time of the monotonic clock, innermost first; none outside of all.
+        """Return file, function and line at a time, innermost first; empty outside all files.
 
         Args:
-            time_ns: the time.
-            thread: by the system's number; where it ran no line itself, those of the thread that makes the calls count.
+            time_ns: the time on the monotonic clock.
+            thread: the system's id; if that thread ran no line, those of the thread that makes the calls are returned.
         """
         own = self._others.get(thread) if thread is not None else None
         return (own.at(time_ns) if own else ()) or self._main.at(time_ns)
 
     def between(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int, tuple[str, str, int]]]:
-        """Since when and until when the thread that makes the calls ran each line in that time."""
+        """Yield start, end, and file, function and line, for each line that the thread that makes the calls ran."""
         times, lines = self._main.times, self._main.lines
         for place in range(max(0, bisect_right(times, start_ns) - 1), bisect_right(times, end_ns)):
             since = max(start_ns, times[place])
@@ -91,7 +91,7 @@ class LineClock:
         sys.settrace(trace)
 
     def _notes(self) -> _Notes:
-        """This thread's notes."""
+        """Return this thread's notes."""
         notes: _Notes | None = getattr(self._local, "notes", None)
         if notes is None:
             notes = self._others.setdefault(threading.get_native_id(), _Notes())

@@ -1,4 +1,4 @@
-"""Records calls: samples of all threads, the lines of Python that ran, and how long calls take without either."""
+"""Records calls: samples of all threads, the lines of Python that ran, and the duration of calls without either."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from attnbench.profiling.operators import OperatorClock
     from attnbench.profiling.perf_events import Sample
 
-_CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may replace it
+_CLOCK = time.monotonic_ns  # bound before any plug-in is imported, which might replace it
 _STACK_BYTES = 16 * 1024
 _LEAST_PERIOD_NS, _MOST_PERIOD_NS = 100_000, 10_000_000
 _PLAIN_SHARE = 0.15
 _LEAST_CALLS = 3
 _MOST_CALLS = 1_000_000
 _NEAR = 0.1
-"""The largest share of a call that two samples may be apart to be near each other."""
+"""The largest distance of two near samples, as a share of a call."""
 _TRACED_NS, _MOST_TRACED = 50_000_000, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """Something that the harness did, by the monotonic clock."""
+    """An activity of the harness, on the monotonic clock."""
 
     name: str
     start_ns: int
@@ -44,7 +44,7 @@ class Marker:
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """Calls of which a trace is kept, and no times; samples that lie within them."""
+    """Calls of which a trace is kept but no times, and the samples within them."""
 
     starts_ns: list[int]
     ends_ns: list[int]
@@ -53,30 +53,30 @@ class Traced:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Calls one after the other, and what was seen of them."""
+    """Successive calls and what was recorded of them."""
 
     begins_ns: int
-    """By the monotonic clock, before all that follows."""
+    """Start of the recording on the monotonic clock."""
     markers: list[Marker]
-    """The purpose of each call, in their order."""
+    """The activities of the harness, in order."""
     traced: Traced
-    """Calls before those that are sampled."""
+    """Calls that were traced before the sampled ones."""
 
     plain_ns: list[int]
-    """Durations of calls before and after, without a sampler."""
+    """Durations of calls without a sampler, before and after the sampled ones."""
     starts_ns: list[int]
     ends_ns: list[int]
-    """Ends of the sampled calls, by the monotonic clock."""
+    """Ends of the sampled calls on the monotonic clock."""
     samples: list[Sample]
-    """Those within calls, in their order."""
+    """Samples within the sampled calls, in order of time."""
     lost: int
     period_ns: int
     with_kernel: bool
     user_ns: int
     system_ns: int
-    """Processor time of all threads but the sampler's, while calls were sampled."""
+    """Processor time in the kernel while calls were sampled; ``user_ns`` is that in user code, less the sampler's."""
     kept_waiting_ns: int
-    """How long threads could have run, and other processes did."""
+    """Time in which threads could have run, but other processes did."""
     lines: LineClock
     main_thread: int
 
@@ -87,7 +87,7 @@ class Recording:
 
     @property
     def called_ns(self) -> int:
-        """The time of all sampled calls together."""
+        """Total time of the sampled calls."""
         return sum(self.ends_ns) - sum(self.starts_ns)
 
 
@@ -101,12 +101,13 @@ def record(
     samples: int,
     operators: OperatorClock | None = None,
 ) -> Recording:
-    """Make calls for a while, and sample them; before these a few of which a trace is kept.
+    """Make a few traced calls, then sample calls for a while.
 
-    Calls, three at least, are sampled for ``wall_ns``, with so many samples in all; lines of ``files`` are noted.
+    At least three calls are sampled over ``wall_ns``, with about ``samples`` samples in all. Lines of ``files`` are
+    recorded.
 
     Raises:
-        SamplingRefusedError: when the system refuses.
+        SamplingRefusedError: if the system refuses.
     """
     period_ns = min(max(wall_ns * threads // samples, _LEAST_PERIOD_NS), _MOST_PERIOD_NS)
     begins, markers = _CLOCK(), _Markers()
@@ -149,26 +150,26 @@ def record(
 
 
 class _Markers:
-    """Collects what was done when."""
+    """Collects markers."""
 
     def __init__(self) -> None:
         self.found: list[Marker] = []
 
     @contextlib.contextmanager
     def around(self, name: str) -> Iterator[None]:
-        """Mark what is done within."""
+        """Mark the time spent within the context."""
         start = _CLOCK()
         yield
         self.found.append(Marker(name, start, _CLOCK()))
 
 
 def calls_for(run: Callable[[], object], set_up: Callable[[], object], wall_ns: int) -> int:
-    """Make calls for so long, three at least; returns how many."""
+    """Make calls for ``wall_ns``, at least three, and return their number."""
     return len(_calls(run, set_up, wall_ns)[0])
 
 
 def _kept_waiting_ns(sampler: Sampler) -> int:
-    """Time that threads spent on a run queue (Documentation/scheduler/sched-stats); 0 where the kernel does not say."""
+    """Return the threads' time on a run queue (Documentation/scheduler/sched-stats); 0 if it is not reported."""
     total = 0
     for task in TASKS.iterdir():
         if int(task.name) != sampler.own_thread:
@@ -185,7 +186,7 @@ def _calls(
     least: int = _LEAST_CALLS,
     most: int = _MOST_CALLS,
 ) -> tuple[list[int], list[int], list[int]]:
-    """Durations, starts and ends of calls."""
+    """Make calls, and return their durations, starts and ends."""
     clock = _CLOCK
     starts: list[int] = []
     ends: list[int] = []
@@ -201,7 +202,7 @@ def _calls(
 
 
 def _within(samples: list[Sample], starts: list[int], ends: list[int]) -> list[Sample]:
-    """Samples that lie within calls, in the order of time."""
+    """Return the samples within calls, in order of time."""
     kept, call = [], 0
     for sample in sorted(samples, key=lambda one: one.time_ns):
         while call < len(ends) and ends[call] < sample.time_ns:
@@ -212,7 +213,7 @@ def _within(samples: list[Sample], starts: list[int], ends: list[int]) -> list[S
 
 
 def shown_path(file: str) -> str:
-    """A source's path as people know it: below the current folder, or as part of the installed package."""
+    """Return a source's path for display: relative to the current folder or to the installed package, if within."""
     path = Path(file)
     roots = [Path.cwd()]
     package = sys.modules.get("attnbench.implementations")
@@ -222,12 +223,12 @@ def shown_path(file: str) -> str:
 
 
 def sources_of(call: Callable[..., Any]) -> frozenset[str]:
-    """The Python sources of an implementation: its module's, and those of the package that it is."""
+    """Return the Python source files of an implementation: its module's and, for a package, those of its submodules."""
     function: Any = call
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
-    if not hasattr(function, "__code__"):  # an instance that can be called
+    if not hasattr(function, "__code__"):  # a callable instance
         function = type(function).__call__
     name = getattr(function, "__module__", None) or type(function).__module__
     modules = [module for key, module in list(sys.modules.items()) if key == name or key.startswith(f"{name}.")]

@@ -1,4 +1,4 @@
-"""Adds a recording up: phases, functions, lines and stacks."""
+"""Summarises a recording by functions, lines, instructions and stacks."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _LARGEST_SOURCE = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Time that is known beside the samples, in nanoseconds of a call, divided by the threads."""
+    """Time per sample, and times that are not sampled, in nanoseconds per call, divided by the threads."""
 
     sample_ns: float
     """Time that one sample stands for."""
     waiting_ns: float
-    """Time of threads that did not run, and could not have run."""
+    """Time in which threads were not runnable."""
     kept_waiting_ns: float
-    """Time of threads that could have run, while other processes did."""
+    """Time in which threads could have run, but other processes did."""
     system_ns: float
-    """In the kernel, where it cannot be sampled."""
+    """Time in the kernel, if it cannot be sampled."""
 
 
 def scale_of(recording: Recording, threads: int) -> Scale:
-    """The samples share out the processor time; whatever the calls lasted longer, threads did not run."""
+    """Divide the processor time among the samples; in the rest of the calls' time, threads did not run."""
     whole = recording.called_ns / len(recording.starts_ns)
     shared = len(recording.starts_ns) * threads
     busy = recording.user_ns + recording.system_ns
-    fits = min(1.0, whole * shared / busy) if busy else 1.0  # calls overlap with what lies between them
+    fits = min(1.0, whole * shared / busy) if busy else 1.0  # busy time includes that between calls
     sampled = (busy if recording.with_kernel else recording.user_ns) * fits / shared
     system = 0.0 if recording.with_kernel else recording.system_ns * fits / shared
     count = len(recording.samples)
@@ -57,7 +57,7 @@ def scale_of(recording: Recording, threads: int) -> Scale:
 
 
 def functions(found: Sequence[Attributed], scale: Scale) -> tuple[FunctionTime, ...]:
-    """The functions that were sampled, longest first."""
+    """Return the sampled functions, longest first."""
     counted = collections.Counter((one.frames[0].module, one.frames[0].function, one.phase, one.why) for one in found)
     return tuple(
         FunctionTime(module=module, function=function, phase=phase, why=why, ns=count * scale.sample_ns)
@@ -66,7 +66,7 @@ def functions(found: Sequence[Attributed], scale: Scale) -> tuple[FunctionTime, 
 
 
 def lines(found: Sequence[Attributed], scale: Scale, files: frozenset[str]) -> tuple[LineTime, ...]:
-    """The lines of sources of the user's and the implementation's, longest first."""
+    """Return the lines of the user's and the implementation's sources, longest first."""
     own: collections.Counter[tuple[str, int]] = collections.Counter()
     below: collections.Counter[tuple[str, int]] = collections.Counter()
     phases: dict[tuple[str, int], collections.Counter[Phase]] = {}
@@ -98,7 +98,7 @@ def lines(found: Sequence[Attributed], scale: Scale, files: frozenset[str]) -> t
 def instructions(
     recording: Recording, found: Sequence[Attributed], scale: Scale, space: AddressSpace
 ) -> tuple[InstructionTime, ...]:
-    """The instructions of compiled code that were sampled most, by function and address."""
+    """Return the most sampled instructions, ordered by function and address."""
     from attnbench.profiling.code.instructions import texts_of
 
     counted = collections.Counter(
@@ -122,7 +122,7 @@ def instructions(
 
 
 def stacks(recording: Recording, found: Sequence[Attributed], scale: Scale) -> tuple[Stack, ...]:
-    """Samples with the same callers, most frequent first."""
+    """Group the samples by callers, most frequent first."""
     counted = collections.Counter(
         (sample.thread == recording.main_thread, one.phase, _chain(one.frames))
         for sample, one in zip(recording.samples, found, strict=True)
@@ -139,7 +139,7 @@ def stacks(recording: Recording, found: Sequence[Attributed], scale: Scale) -> t
 
 
 def _chain(frames: Sequence[Place]) -> tuple[str, ...]:
-    """Outermost first: lines of Python, then callers, each once where it calls itself."""
+    """Return names, outermost first: lines of Python, then callers; equal neighbours are merged."""
     python = [frame for frame in frames if frame.module == PYTHON]
     ordered = [*reversed(python), *reversed([frame for frame in frames if frame.module != PYTHON])]
     names: list[str] = []
@@ -152,7 +152,7 @@ def _chain(frames: Sequence[Place]) -> tuple[str, ...]:
 
 
 def _is_own(file: str, files: frozenset[str]) -> bool:
-    """Whether a source is the implementation's or the user's, and no library's."""
+    """Whether a source is the implementation's or the user's, not a library's."""
     return file in files or (file.endswith(".py") and not any(part in file for part in _FOREIGN))
 
 

@@ -1,4 +1,4 @@
-"""The time line of the first calls: what the harness did, lines of Python, torch's operators, and each thread."""
+"""The time line of the traced calls: the harness's activities, lines of Python, torch's operators, and each thread."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 HARNESS, CALLS, OPERATORS, PYTHON, MAIN = "harness", "calls", "operators", "lines of Python", "main thread"
 LANES = ("stages", HARNESS, CALLS, OPERATORS, PYTHON, MAIN)
-"""In their order; other threads come behind."""
+"""The lanes in order; other threads follow."""
 _MOST_SPANS = 4000
 
 
 def timeline(recording: Recording, found: Sequence[Attributed], operators: Sequence[Operator]) -> tuple[Span, ...]:
-    """The traced calls, what the harness did around them, and what ran in them.
+    """Return the spans of the traced calls, of the harness around them, and of what ran within them.
 
-    ``found`` are the phases of ``recording.traced.samples``.
+    ``found`` are the attributions of ``recording.traced.samples``.
 
     Returns:
         Spans in nanoseconds since ``recording.begins_ns``.
@@ -61,7 +61,7 @@ def _python_spans(recording: Recording, start: int, end: int) -> Iterable[Span]:
 
 
 def _thread_spans(recording: Recording, found: Sequence[Attributed], start: int, end: int) -> Iterable[Span]:
-    """Each sample stands for the time since the thread's sample before it, a period at most."""
+    """Yield a span per sample: the time since the thread's previous sample, at most a period."""
     begin = recording.begins_ns
     before: dict[int, int] = {}
     for sample, one in zip(recording.traced.samples, found, strict=True):

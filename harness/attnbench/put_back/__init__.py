@@ -1,1 +1,1 @@
-"""A model runs with another attention: implementations put in the place of what the model would have called."""
+"""Runs a model with an implementation in place of the attention that it would have called."""

@@ -1,4 +1,4 @@
-"""Finds an implementation by its name, and imports it into this process, which is the user's own."""
+"""Finds an implementation by name, and imports it into this process, which is the user's."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def chosen(implementation: str | Implementation, plugin: str | None) -> Implementation:
-    """The given implementation, or the one with that name: bundled, installed or from a plug-in file.
+    """Return the given implementation, or the one with the given name: bundled, installed or from a plug-in file.
 
     Raises:
-        UsageError: when there is none of that name, or it cannot run here.
+        UsageError: if there is none of that name, or it cannot run here.
     """
     if isinstance(implementation, Implementation):
         return implementation
@@ -45,7 +45,7 @@ def chosen(implementation: str | Implementation, plugin: str | None) -> Implemen
 
 
 def _origins(name: str, plugin: str | None) -> Iterator[Origin]:
-    """The origins that may hold an implementation of that name, the plug-in first."""
+    """Yield the origins that may hold an implementation of that name, the plug-in first."""
     if plugin is not None:
         yield Origin("file", str(Path(file_and_name(plugin)[0]).resolve()))
     for one in bundled():

@@ -1,4 +1,4 @@
-"""Implementations made ready for a model's calls, kept for the next calls that are alike."""
+"""Cache of implementations prepared for a model's calls, reused for further calls of the same kind."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
 
 MOST_CALLS = 128
-"""Kinds of calls that are kept ready: those used last. Generation has one for each length."""
+"""Number of kinds of calls that are kept, least recently used first out. Generation has one kind per length."""
 _MOST_TENSORS = 16
-"""Masks, biases and sinks whose values are known: some models have a few for each layer."""
+"""Number of masks, biases and sinks whose values are kept for comparison: some models have a few per layer."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -46,8 +46,8 @@ class _Kept:
 class KnownCalls:
     """Caches, for each kind of call, the prepared implementation or the reason why it cannot serve the call.
 
-    Calls are of one kind where everything but the values of Q, K and V is equal, those of masks, biases and sinks
-    included.
+    Calls are of one kind if everything except the values of Q, K and V is equal, including the values of masks, biases
+    and sinks.
     """
 
     def __init__(self, implementation: Implementation) -> None:
@@ -63,9 +63,9 @@ class KnownCalls:
         self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
         self._numbered = 0
         self._users: collections.Counter[Path] = collections.Counter()
-        """For each file, how many kinds of calls need it: equal masks are one file."""
+        """Number of kinds of calls that need each file: equal masks share one."""
         self._lock = threading.Lock()
-        """Modules of several threads call at once."""
+        """Modules may call from several threads at once."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def like_earlier(self, kind: Kind) -> ReadyCall | None:
@@ -120,7 +120,7 @@ class KnownCalls:
         self._by_mask = collections.deque(staying, maxlen=_MOST_TENSORS)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Drop all entries and remove all files."""
         self._known.clear()
         self._by_kind.clear()
         self._by_mask.clear()
@@ -138,7 +138,7 @@ class KnownCalls:
         )
 
     def _number(self, tensor: Tensor) -> tuple[int, bool]:
-        """A key for a tensor's values (a model's layers share one mask) and for whether it needs gradients."""
+        """Return a number that identifies a tensor's values, and whether it needs gradients."""
         wanted = torch.is_grad_enabled() and tensor.requires_grad
         for known, number in self._tensors:
             if known.dtype == tensor.dtype and known.device == tensor.device and torch.equal(known, tensor):
@@ -169,7 +169,7 @@ class KnownCalls:
             _remove(files, self._users)
             return Reason(f"{refused}{_hint(refused, case)}")
         ready = made_ready(self._implementation, case, call)
-        weakref.finalize(ready, _remove, files, self._users)  # a backward pass may need it when it is not kept here
+        weakref.finalize(ready, _remove, files, self._users)  # a backward pass may need it after its entry is dropped
         return ready
 
     def _case(self, spec: CallSpec, call: AttentionCall) -> Case:
@@ -181,7 +181,7 @@ class KnownCalls:
         return make_case(**fields, mode="forward_backward" if call.needs_gradients else "forward")
 
     def _file(self, name: str, tensor: Tensor) -> str:
-        """A file of a tensor, as cases take theirs."""
+        """Write a tensor into a file for a case, and return its path."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
         folder = Path(self._folder.name)
@@ -189,7 +189,7 @@ class KnownCalls:
 
 
 def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:
-    """Remove files that no kind of calls needs any more, once one that needed them is gone."""
+    """Drop one user of each file, and remove files that have no users left."""
     for file in files:
         users[file] -= 1
         if not users[file]:
@@ -198,7 +198,7 @@ def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:
 
 
 def _hint(refused: str, case: Case) -> str:
-    """A hint how to avoid a refusal: models are often called without need for gradients."""
+    """Return a hint if the refusal may be due to gradients that the user does not need."""
     if case.needs_gradients and ("mode " in refused or "backward" in refused):
         return "; if no gradients are needed, call the model within torch.no_grad()"
     return ""

@@ -1,20 +1,21 @@
-"""How far a sound implementation may move a model's outputs: what rounding errors of attention do to them.
+"""Bounds on how far a sound implementation may move a model's outputs through rounding errors in attention.
 
-Two sound computations of attention differ by rounding errors, which the rest of the model enlarges or forgets as it
-does, and whatever follows is rounded otherwise. That is measured: the model runs with its own attention, to whose
-outputs, in each call that the implementation serves, independent normal errors are added, of the size by which two
-sound computations of that call differ (:mod:`attnbench.put_back.sizes`), several times. The moves of an output are its
-distances from the undisturbed one: of the whole, and of the row that moved most.
+Two sound computations of attention differ by rounding errors, which the rest of the model amplifies or damps. The
+effect is measured: the model runs several times with its own attention, and in each call that the implementation serves
+independent normal errors are added to the output, of the size by which two sound computations of that call differ
+(:mod:`attnbench.put_back.sizes`). The moves of an output are its distances from the undisturbed output: of the whole,
+and of the row that moved most.
 
-A sound implementation's move is one more of these. Its law depends on the model; but for any norm of a normal vector,
-the tails relative to its root mean square are at most those of a single normal number (the S-inequality: Latała and
-Oleszkiewicz, "Gaussian measures of dilatations of convex symmetric sets", Ann. Probab. 27, 1999), whose ratio to the
-root mean square of n others has Student's distribution with n degrees of freedom. So a sound implementation moves an
-output by more than ``t(n, 1 - p / 2)`` times the root mean square of n moves with a probability of p at most. The
-chance that any output of a sound implementation is called wrong is at most 1 in 1,000, shared out among the outputs.
+A sound implementation's move is another draw from the same distribution, which depends on the model. But for any norm
+of a normal vector, the tails relative to its root mean square are at most those of a single normal number (the
+S-inequality: Latała and Oleszkiewicz, "Gaussian measures of dilatations of convex symmetric sets", Ann. Probab. 27,
+1999), whose ratio to the root mean square of n others has Student's t distribution with n degrees of freedom. So a
+sound implementation moves an output by more than ``t(n, 1 - p / 2)`` times the root mean square of n moves with a
+probability of at most p. The probability that any output of a sound implementation is called wrong is at most 1 in
+1,000, divided among the outputs.
 
-Nothing in this is tuned to a model. What it presumes is that errors are small enough for the model to answer linearly,
-and that they are not aligned with what moves the outputs most.
+Nothing in this is tuned to a model. It assumes that errors are small enough for the model to respond linearly, and that
+they are not aligned with the directions that move the outputs most.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEEDS = 8
-"""How often the model is run with random errors, to derive the bound."""
+"""Number of runs with random errors from which the bound is derived."""
 CHANCE = 1e-3
-"""The probability that a sound implementation is called wrong."""
+"""Largest probability that a sound implementation is called wrong."""
 
 
 def factor(outputs: int, seeds: int = SEEDS) -> float:
-    """The bound of a move over the root mean square of ``seeds`` moves, where there are so many outputs.
+    """Return the bound of a move over the root mean square of ``seeds`` moves, for a model with ``outputs`` outputs.
 
-    At least the root of ``seeds``: below it the law of the largest says nothing.
+    It is at least the root of ``seeds``, below which the inequality does not hold.
     """
     from scipy.special import stdtrit
 
-    chance = CHANCE / (2 * outputs)  # of the whole and of the worst row
+    chance = CHANCE / (2 * outputs)  # for the whole and for the worst row
     return max(math.sqrt(seeds), float(stdtrit(seeds, 1 - chance / 2)))
 
 
@@ -53,9 +54,10 @@ def judged(
     disturbed: Sequence[Mapping[str, Tensor]],
     keep: Mapping[str, Tensor],
 ) -> list[Move]:
-    """The move of each output.
+    """Return the move of each output.
 
-    Errors were added to the model's own attention in each of ``disturbed``; ``keep`` says which rows count, if not all.
+    ``disturbed`` are outputs of runs with errors added to the model's own attention; ``keep`` are the rows that count,
+    for outputs of which some do not.
     """
     return [
         _move(

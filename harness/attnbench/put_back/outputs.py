@@ -1,4 +1,4 @@
-"""The tensors that a model returned, whatever it wraps them in, and how far two such are apart."""
+"""Finds the tensors in a model's return value, and measures distances between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def float_tensors(returned: object) -> dict[str, Tensor]:
-    """Copies of the floating-point tensors in what a model returned, by where they are: ``logits``, ``[0]``."""
+    """Return copies of the floating-point tensors in a model's return value by path, like ``logits`` or ``[0]``."""
     return {name: tensor.detach().clone() for name, tensor in _tensors(returned, "") if tensor.is_floating_point()}
 
 
@@ -32,7 +32,7 @@ def _tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-    """How far one tensor is from another."""
+    """The distance between two tensors."""
 
     whole: float
     """Norm of the difference."""
@@ -41,9 +41,9 @@ class Distance:
 
 
 def distance(one: Tensor, other: Tensor, keep: Tensor | None = None) -> Distance:
-    """The distance of two tensors of one shape; infinite where one has a NaN or infinity and the other has not.
+    """Return the distance of two tensors; infinite if their shapes differ, or one has a NaN or infinity that differs.
 
-    ``keep`` says which rows count; its shape is the tensor's without the last axis.
+    ``keep`` is True for rows that count; its shape is the tensor's without the last axis.
     """
     if one.shape != other.shape:
         return Distance(float("inf"), float("inf"))
@@ -58,17 +58,17 @@ def distance(one: Tensor, other: Tensor, keep: Tensor | None = None) -> Distance
 
 
 def equal_rows(one: Tensor, other: Tensor) -> Tensor:
-    """Which rows are equal bit for bit; shape as the tensors' without their last axis."""
+    """Return which rows have equal values or NaNs throughout; the shape is the tensors' without the last axis."""
     first, second = _rows(one), _rows(other)
     return ((first == second) | (first.isnan() & second.isnan())).all(-1)
 
 
 def norm(tensor: Tensor) -> float:
-    """The norm of a tensor; NaN and infinities count as 0."""
+    """Return the norm of a tensor; NaN and infinities count as 0."""
     return float(tensor.double().nan_to_num(posinf=0.0, neginf=0.0).norm())
 
 
 def _rows(tensor: Any) -> Tensor:
-    """(rows, columns)."""
+    """Reshape a tensor to (rows, columns)."""
     rows: Tensor = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 0 else tensor.reshape(1, 1)
     return rows

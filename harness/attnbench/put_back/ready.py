@@ -1,4 +1,4 @@
-"""A call of a model made ready for an implementation: what a worker does for a case, with the model's own tensors."""
+"""Prepares an implementation for a model's call, as a worker does for a case, but with the model's tensors."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _VIEWS = {"transposed", "qkv_slice", "sliced"}
 
 
 class PutBackError(AttnbenchError):
-    """An implementation gave a model something that is no attention's output; one sentence."""
+    """An implementation returned something other than attention's output; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReadyCall:
-    """An implementation that is prepared for calls which differ in nothing but the values of Q, K and V."""
+    """An implementation prepared for calls that differ only in the values of Q, K and V."""
 
     implementation: Implementation
     case: Case
     plan: Any
     copied: tuple[bool, bool, bool]
-    """Whether Q, K and V are copied, because the implementation does not declare how they lie in memory."""
+    """Whether Q, K and V are each copied, as the implementation does not declare their strides."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The output, (batch, heads_q, seqlen_q, head_dim_v), of tensors as an :class:`AttentionCall` has them.
 
         Raises:
-            PutBackError: when it has another shape or dtype.
+            PutBackError: if it has another shape or dtype.
         """
         layout = self.implementation.declaration.layout
         if layout != "bhsd":
@@ -65,7 +65,7 @@ class ReadyCall:
         return self._checked(canonical(self.case, layout, out))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output in the declared layout, and the LSE where the implementation returns one."""
+        """Return the output in the declared layout, and the LSE if the implementation returns one."""
         said = self.implementation.declaration
         given: tuple[Any, ...] = (q, k, v)
         if said.framework != "torch":
@@ -79,7 +79,7 @@ class ReadyCall:
             raise PutBackError(f"{said.name}: {error}") from error
 
     def backward(self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor | None) -> list[Tensor]:
-        """dQ, dK and dV in the declared layout."""
+        """Return dQ, dK and dV in the declared layout."""
         said, hook = self.implementation.declaration, self.implementation.backward_hook
         assert hook is not None
         given = [x if x is None else _to_framework(x, said.framework) for x in (dout, q, k, v, out, lse)]
@@ -125,7 +125,7 @@ class Delivered:
 
 
 class _Explicit(torch.autograd.Function):
-    """Gradients by the implementation's own backward pass."""
+    """Autograd function with the implementation's own backward pass."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, ready: ReadyCall) -> Tensor:
@@ -173,7 +173,7 @@ def _operands(
 
 
 def _must_be_copied(tensor: Tensor, said: Declaration) -> bool:
-    """Whether a tensor in the declared layout lies in memory as the implementation does not declare."""
+    """Whether a tensor in the declared layout has strides that the implementation does not declare."""
     if tensor.is_contiguous():
         return False
     declared = {*said.strides}
@@ -185,7 +185,7 @@ def _must_be_copied(tensor: Tensor, said: Declaration) -> bool:
 
 
 def _to_framework(tensor: Tensor, framework: Framework) -> Any:
-    """The same memory as the framework's array; JAX may copy."""
+    """Convert a tensor to the framework's array, sharing memory; JAX may copy."""
     if framework == "torch":
         return tensor
     array = tensor.detach().numpy()
@@ -197,10 +197,10 @@ def _to_framework(tensor: Tensor, framework: Framework) -> Any:
 
 
 def _to_torch(array: Any, like: Tensor) -> Tensor:
-    """The output of an implementation, as a tensor.
+    """Convert an implementation's output to a tensor.
 
     Raises:
-        TypeError: when it is none.
+        TypeError: if it is not an array.
     """
     if isinstance(array, torch.Tensor):
         return array

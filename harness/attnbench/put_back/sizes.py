@@ -1,8 +1,8 @@
-"""How far two sound computations of a call differ, typically, for a model's own tensors.
+"""Estimates how far two sound computations of a call typically differ, for a model's own tensors.
 
-Each is off by the errors of the oracle's low-precision reference on the same rows, and by those of sums, in whatever
-order they are added up (:mod:`attnbench.oracle.answer.arithmetic`): standard deviations, no bounds. The two are
-independent, so that they differ by the root of two times that.
+Each has the errors of the oracle's low-precision reference on the same rows, and those of sums in any order
+(:mod:`attnbench.oracle.answer.arithmetic`), taken as standard deviations, not as bounds. The two computations are
+independent, so their difference is larger by the square root of two.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _MOST_PAIRS = 2**19
 
 
 def relative_difference(case: Case, call: AttentionCall) -> float:
-    """RMS of the difference of two computations of the output over the RMS of the output.
+    """Return the RMS of the difference of two computations of the output over the RMS of the output.
 
-    From a sample of rows of some heads, in float64. Scores count as stored: the model's own attention may store them.
+    It is estimated from a sample of rows of some heads, in float64. Scores are taken as stored in the inputs' dtype, as
+    the model's own attention may store them.
     """
     heads = [(b, h) for b in range(case.batch) for h in range(case.heads_q)]
     chosen = [heads[i] for i in np.unique(np.linspace(0, len(heads) - 1, _PLANES).astype(int))]
@@ -84,7 +85,7 @@ def _plane(case: Case, call: AttentionCall, batch_index: int, head: int, rows: N
 
 
 def _added(case: Case, call: AttentionCall) -> torch.Tensor | None:
-    """The sum that is added to the scores: the bias, and what a mask of floats holds beside it."""
+    """Return the sum of the bias and a float mask, which is added to the scores."""
     if "bias" not in case.score_mods:
         return None
     shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)

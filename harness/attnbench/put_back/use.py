@@ -1,4 +1,4 @@
-"""A model's attention is computed by an implementation while a block runs."""
+"""Lets an implementation compute a model's attention while a block runs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
 
 _COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=False)
-"""Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
+"""Whether an implementation computes: an outer ``use`` ignores attention that the implementation itself calls."""
 
 
 class Used:
-    """``with attnbench.use(...) as used``: counts of what the implementation has served.
+    """``with attnbench.use(...) as used``: the block, and counts of the calls that the implementation has served.
 
-    Blocks may lie within each other: the innermost comes first, and what it leaves falls to the next.
+    Blocks may be nested: the innermost comes first, and calls that it does not serve pass to the next.
     """
 
     def __init__(self, implementation: Implementation, known: KnownCalls | None = None) -> None:
-        """Take what is ready already, where that is to be kept."""
+        """``known`` is a cache to use and keep beyond the block; ``None`` creates one for the block."""
         self.implementation = implementation
         """The implementation that computes."""
         self.calls = 0
         """Attention calls that it has computed."""
         self.fallbacks: collections.Counter[str] = collections.Counter()
-        """Calls that were left to the model, by the reason."""
+        """Calls that were left to the model, by reason."""
         self._given, self._known = known, known
         self._block: contextlib.ExitStack | None = None
         self._delivered: Delivered | None = None
@@ -76,7 +76,7 @@ class Used:
         block.__exit__(kind, error, trace)
 
     def answer(self, call: AttentionCall) -> Tensor:
-        """The output of a call: the implementation's where it serves it, else the model's own."""
+        """Return the output of a call: the implementation's if it serves the call, else the model's own."""
         from attnbench.interception.autocast import autocast_off
 
         if _COMPUTING.get():

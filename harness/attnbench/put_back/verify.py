@@ -1,4 +1,4 @@
-"""A model with an implementation beside the model as it is: are its outputs the same, and what does it take?"""
+"""Compares a model with an implementation to the unchanged model: its outputs and its wall time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def verified(
     ``timed`` runs it and returns its seconds: by default those of the whole call.
 
     Raises:
-        UsageError: when the implementation serves none of its calls, or it returns no tensor of floats.
+        UsageError: if the implementation serves none of the calls, or the model returns no floating-point tensor.
     """
     known = KnownCalls(implementation)
     with contextlib.closing(known):
@@ -68,7 +68,7 @@ def verified(
 def _disturbed(
     model: Model, known: KnownCalls, original: dict[str, Tensor]
 ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-    """Outputs with errors of rounding added to attention; and the rows that count, where some do not."""
+    """Return outputs of runs with errors added to attention; and the rows that count, for outputs where some do not."""
     sizes: list[float] = []
     found = []
     for seed in range(SEEDS):
@@ -89,7 +89,7 @@ def _disturbed(
 
 
 class _Disturbing:
-    """Answers calls that the implementation serves with the model's own output and normal errors."""
+    """A handler that adds normal errors to the model's own output, in calls that the implementation serves."""
 
     def __init__(self, known: KnownCalls, sizes: list[float], seed: int) -> None:
         self.has_blind_rows = False
@@ -116,7 +116,7 @@ class _Disturbing:
 
 
 class _Blinding:
-    """Answers calls that the implementation serves with the model's own output, and 0 where a query sees no key."""
+    """A handler that sets the model's own output to 0 for queries without visible keys, in calls that are served."""
 
     def __init__(self, known: KnownCalls) -> None:
         self._known = known
@@ -152,7 +152,7 @@ def _timed(model: Model) -> float:
 
 @contextlib.contextmanager
 def _same_random_numbers() -> Iterator[None]:
-    """Torch's random numbers are those that every run draws: dropout drops the same."""
+    """Seed torch's generator so that every run draws the same random numbers, for example in dropout."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield

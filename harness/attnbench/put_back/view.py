@@ -1,4 +1,4 @@
-"""A verified model as tables: how far each output moved, and the wall times."""
+"""The view of a verified model: tables of the outputs' moves and of wall times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_ROWS = 12
 
 
 def verified_view(verified: Verified) -> View:
-    """The answer of ``attnbench.verify``."""
+    """Return the view of a verified model."""
     original, replaced = (_timing(samples) for samples in (verified.original_s, verified.replaced_s))
     rows = [_output_row(move) for move in verified.moves]
     worst = sorted(rows, key=lambda row: -row["ratio"])[:_MOST_ROWS] if len(rows) > _MOST_ROWS else rows

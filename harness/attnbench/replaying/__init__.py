@@ -1,1 +1,1 @@
-"""A captured model's attention on other implementations: what it would take, out of a capture and a run."""
+"""Estimates from a capture and a run how long a captured model would take with other implementations."""

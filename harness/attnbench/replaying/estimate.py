@@ -1,16 +1,16 @@
-"""The time of a model's attention on each implementation: a capture's counts times a run's medians.
+"""Estimates the time of a model's attention on each implementation: a capture's counts times a run's medians.
 
-**Time.** The attention of a model takes, on one implementation, the sum over its calls of how often each is made times
-the median of its cell. A call that the implementation cannot serve keeps the time that it took in the model, as
-``attnbench.use`` leaves it to the model. The model would take its time, less its own attention, plus that sum.
+**Time.** The attention of a model on an implementation takes the sum, over its calls, of the number of calls times the
+median of the call's cell. A call that the implementation cannot serve keeps its time in the model, as ``attnbench.use``
+leaves it to the model. The model would take its own time, less its own attention, plus that sum.
 
-**Intervals.** The ends of the calls' intervals are added up likewise. That is the interval of the sum where all calls
-err together, as they do where the machine's pace drifts, and wider than that where they err apart. What the model
-itself took was measured once and has no interval.
+***Intervals.** The ends of the calls' intervals are summed likewise. That is the interval of the sum if the errors of
+all calls are fully correlated, as under a drift of the machine's speed, and too wide if they are independent. The
+model's own time was measured once and has no interval.
 
-**Memory.** Calls come one after the other, so that of several the largest peak counts.
+**Memory.** Calls run one after another, so the largest peak counts.
 
-Only cells that are ok have a time; whatever else one ended as, the call is not served.
+Only cells with the status ok have a time; with any other status the call is not served.
 """
 
 from __future__ import annotations
@@ -32,65 +32,65 @@ METHOD = "ends of the calls' intervals added up"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unserved:
-    """A call that an implementation has no time for."""
+    """A call for which an implementation has no time."""
 
     call: CapturedCall
     status: str
     reason: str
     instead: str | None
-    """The implementation that serves it fastest, where any does."""
+    """The implementation that serves it fastest, if any does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Total:
-    """All attention of the model on one implementation, added up."""
+    """The total attention of the model on one implementation."""
 
     implementation: str
     attention: Estimate
-    """Seconds, those included that the model's own attention took for what is not served."""
+    """Seconds, including those of the model's own attention for calls that are not served."""
     model: Estimate
-    """Seconds of the whole model."""
+    """Time of the whole model in seconds."""
     served: tuple[CapturedCall, ...]
     unserved: tuple[Unserved, ...]
     share_served: float
-    """The share of the time of the model's own attention that the served calls have."""
+    """Share of the served calls in the time of the model's own attention."""
     peak_bytes: int | None
-    """The largest peak of one call; ``None`` where none was measured."""
+    """The largest peak of one call; ``None`` if none was measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartOfMix:
-    """A call of the model on the implementation that suits it best."""
+    """A call of the model with the best implementation for it."""
 
     call: CapturedCall
     label: str
-    """The call as a case."""
+    """Label of the call's case."""
     implementation: str | None
-    """``None`` where the model's own attention is left to it."""
+    """``None`` if the model's own attention is kept."""
     seconds: Estimate
-    """The time of all these calls together."""
+    """Total time of these calls."""
     next_best: str | None
-    """The fastest of the others."""
+    """The fastest other implementation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replay:
-    """The answer of a replay."""
+    """The result of a replay."""
 
     capture: Capture
     totals: tuple[Total, ...]
-    """Those that serve a call, the fastest first."""
+    """Implementations that serve at least one call, the fastest first."""
     others: tuple[Total, ...]
-    """Implementations that serve none."""
+    """Implementations that serve no call."""
     mix: tuple[PartOfMix, ...]
-    """By falling time in the model."""
+    """In descending order of time in the model."""
     mix_attention: Estimate
     mix_model: Estimate
     mix_peak_bytes: int | None
 
     @property
     def best(self) -> Total | None:
-        """The fastest implementation, if it is faster than the model's own attention beyond noise."""
+        """The fastest implementation, if it is significantly faster than the model's own attention."""
         first = next(iter(self.totals), None)
         if first is None or first.attention.high is None:
             return None
@@ -98,7 +98,7 @@ class Replay:
 
     @property
     def mix_gains(self) -> bool:
-        """Whether the mix is faster than every single implementation, beyond noise."""
+        """Whether the mix is significantly faster than every single implementation."""
         first = next(iter(self.totals), None)
         names = {part.implementation for part in self.mix}
         if first is None or len(names) < 2 or self.mix_attention.high is None:
@@ -109,7 +109,7 @@ class Replay:
 def replay_of(capture: Capture, cells: Mapping[str, Sequence[CellResult]]) -> Replay:
     """Combine a capture with the cells of a run.
 
-    ``cells`` are those of each shape of the capture, one for each implementation.
+    ``cells`` are the cells of each shape of the capture, one per implementation.
     """
     names = list(dict.fromkeys(cell.implementation for of_call in cells.values() for cell in of_call))
     by_name = {name: {shape: _cell(of_call, name) for shape, of_call in cells.items()} for name in names}
@@ -162,9 +162,9 @@ def _total(
 def _part(
     call: CapturedCall, timed: Sequence[CellResult], cells: Sequence[CellResult], preferred: str | None
 ) -> PartOfMix:
-    """The fastest for a call; the preferred one where noise leaves open whether another is faster.
+    """Choose the fastest implementation for a call, or the preferred one unless another is significantly faster.
 
-    The model's own attention stays where the fastest is slower than it.
+    The model's own attention is kept if the chosen implementation is slower.
     """
     label = cells[0].case.label() if cells else call.shape
     own = _own(call)
@@ -198,7 +198,7 @@ def _time(cell: CellResult) -> float:
 
 
 def _scaled(cell: CellResult, calls: int) -> Estimate:
-    """Seconds of so many calls."""
+    """Return the seconds of ``calls`` calls."""
     assert cell.timing is not None
     one, factor = cell.timing.estimate, calls * _NS
     low, high = (None if end is None else end * factor for end in (one.low, one.high))
@@ -206,12 +206,12 @@ def _scaled(cell: CellResult, calls: int) -> Estimate:
 
 
 def _own(call: CapturedCall) -> Estimate:
-    """The time of the call in the model."""
+    """Return the time of the call in the model."""
     return Estimate(value=call.seconds, low=call.seconds, high=call.seconds, method="as captured")
 
 
 def _sum(parts: Sequence[Estimate]) -> Estimate:
-    """The sum, with an interval where all parts have one."""
+    """Return the sum, with an interval if all parts have one."""
     lows, highs = (
         [end for end in ends if end is not None] for ends in ([p.low for p in parts], [p.high for p in parts])
     )
@@ -225,7 +225,7 @@ def _sum(parts: Sequence[Estimate]) -> Estimate:
 
 
 def _model(capture: Capture, attention: Estimate) -> Estimate:
-    """Seconds of the whole model with other attention."""
+    """Return the seconds of the whole model with other attention."""
     rest = max(0.0, capture.total_seconds - capture.attention_seconds)
     low, high = (None if end is None else rest + end for end in (attention.low, attention.high))
     return Estimate(value=rest + attention.value, low=low, high=high, method=attention.method)

@@ -1,4 +1,4 @@
-"""A capture's folder, and the cells of a run that belong to its calls."""
+"""Reads a capture's folder, and matches a run's cells to its calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ReplayError(UsageError):
-    """A capture and a run do not belong together; one sentence."""
+    """A capture and a run do not belong together; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +31,14 @@ class CaptureFolder:
     path: Path
     capture: Capture
     cases: dict[str, Case]
-    """By shape."""
+    """Cases by shape."""
 
     @property
     def device(self) -> str:
         """The device of the calls.
 
         Raises:
-            ReplayError: when it was more than one device.
+            ReplayError: if there is more than one.
         """
         if "," in self.capture.device:
             raise ReplayError(
@@ -56,8 +56,8 @@ def read_folder(path: Path) -> CaptureFolder:
     """Read a capture and its scenario.
 
     Raises:
-        UsageError: when either cannot be read.
-        ReplayError: when they are not of one capture.
+        UsageError: if either cannot be read.
+        ReplayError: if they do not belong to one capture.
     """
     name = in_one_line(str(path))
     if not path.is_dir():
@@ -73,10 +73,10 @@ def read_folder(path: Path) -> CaptureFolder:
 
 
 def cells_by_call(folder: CaptureFolder, run: RunFile) -> dict[str, list[CellResult]]:
-    """The cells of each captured call, by shape.
+    """Return the cells of each captured call, by shape.
 
     Raises:
-        ReplayError: when the run is of other calls, or of another device.
+        ReplayError: if the run has other calls, or another device.
     """
     device = folder.device
     where = f"{in_one_line(run.path)} is not a run of {in_one_line(str(folder.path))}"
@@ -94,5 +94,5 @@ def cells_by_call(folder: CaptureFolder, run: RunFile) -> dict[str, list[CellRes
 
 
 def _problem(case: Case) -> str:
-    """Names the problem of a case, whatever its values are."""
+    """Return an id of a case's problem, independent of its seed."""
     return dataclasses.replace(case, seed=0).case_id

@@ -1,4 +1,4 @@
-"""A replay in one sentence: what the model would take, on what."""
+"""Summarises a replay in one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sentence(replay: Replay) -> str:
-    """The answer."""
+    """Return a sentence on the fastest implementation or mix."""
     first = next(iter(replay.totals), None)
     own = replay.capture.attention_seconds
     if first is None:
@@ -48,7 +48,7 @@ def _on_the_mix(replay: Replay) -> str:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """A time with its interval, where it has one."""
+    """Return a time as text, with its interval if it has one."""
     if estimate.low is None or estimate.high is None:
         return shown(estimate.value, "s")
     return f"{shown(estimate.value, 's')} ({duration_interval(1e9 * estimate.low, 1e9 * estimate.high)})"

@@ -1,4 +1,4 @@
-"""A replay as tables: all implementations, the best of each call, and the calls that are not served."""
+"""The view of a replay: tables of implementations, of the best for each call, and of calls that are not served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HOW = (
 
 
 def replay_view(replay: Replay, name: str, run: str) -> View:
-    """The answer of a replay."""
+    """Return the view of a replay."""
     rows = [_own_row(replay), *map(_row, replay.totals), *([_mix_row(replay)] if replay.totals else [])]
     said = sentence(replay)
     unserved = _unserved_rows(replay)
@@ -171,7 +171,7 @@ _PARTS = [
 
 
 def _unserved_rows(replay: Replay) -> list[Row]:
-    """A row for each implementation and reason; of those that serve none, where one has failed or is wrong."""
+    """Return a row per implementation and reason; implementations that serve no call only if one failed or is wrong."""
     alike: dict[tuple[str, str, str], list[Unserved]] = {}
     for total in (*replay.totals, *replay.others):
         for one in total.unserved:
@@ -199,7 +199,7 @@ _UNSERVED = [
 
 
 def _notes(replay: Replay) -> list[str]:
-    """Sentences that the tables do not tell."""
+    """Return sentences on facts that are not in the tables."""
     capture = replay.capture
     notes = [*capture.notes]
     notes += [

@@ -1,1 +1,1 @@
-"""The stages of a cell, one module each: what is asked, what is answered, and which metrics come of it."""
+"""The stages of a cell, one module each: requests, answers and metrics."""

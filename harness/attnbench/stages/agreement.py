@@ -1,4 +1,4 @@
-"""Agreement: outputs are shown to the oracle, which says whether they are within what the dtype allows."""
+"""Agreement: the oracle checks whether outputs are within the error budget of their dtype."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def _worst(tensor: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorError:
-    """How far one tensor is from the oracle's answer."""
+    """The error of one tensor against the oracle's answer."""
 
     tensor: str
     ratio: float
     """Error over budget; above 1 is wrong."""
     worst: tuple[int, ...] | None
-    """Where: (batch, head, row, column)."""
+    """Index (batch, head, row, column) of the worst error."""
 
 
 class AgreementMetrics(Metrics, stage="agreement"):
-    """How far each judged tensor is from the float64 answer; ``ok`` means that every ratio is at most 1."""
+    """Errors of each judged tensor against the float64 answer; ``ok`` means that every ratio is at most 1."""
 
     out_error_rel: float | None = _rel("out")
     out_error_max: float | None = _max("out")
@@ -128,7 +128,7 @@ class AgreementMetrics(Metrics, stage="agreement"):
 
     @property
     def errors(self) -> tuple[TensorError, ...]:
-        """The error of each tensor that was judged."""
+        """The errors of all tensors that were judged."""
         return tuple(
             TensorError(tensor=tensor, ratio=ratio, worst=getattr(self, f"{tensor}_error_worst"))
             for tensor in JUDGED_TENSORS
@@ -137,16 +137,16 @@ class AgreementMetrics(Metrics, stage="agreement"):
 
 
 class Wanted(BaseModel):
-    """The parts of a tensor to show."""
+    """The parts of a tensor that the oracle asks for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, ...]
     """Shape of the whole tensor; a tensor of any other shape is not shown."""
     heads: tuple[tuple[int, int], ...]
-    """(batch, head) pairs; for what lies behind projections (batch, 0)."""
+    """(batch, head) pairs; (batch, 0) for tensors behind projections, which have no heads."""
     rows: tuple[int, ...] | None
-    """All where ``None``."""
+    """Indices of rows; ``None`` for all."""
 
 
 class Shape(BaseModel):
@@ -165,7 +165,7 @@ class Shown(AnswerMessage):
 
 
 class Show(WorkerRequest[Shown]):
-    """Show parts of a result that was kept."""
+    """Ask the worker for parts of a result that it has kept."""
 
     selection: dict[str, Wanted]
     result: int
@@ -181,46 +181,46 @@ class Show(WorkerRequest[Shown]):
             shape = tuple(int(n) for n in view.shape)
             outputs[name] = Shape(shape=shape, dtype=str(view.dtype).removeprefix("torch."))
             wanted = self.selection.get(name)
-            if wanted is not None and shape == wanted.shape:  # else the oracle says what is wrong with it
+            if wanted is not None and shape == wanted.shape:  # else the oracle reports the wrong shape
                 frames[name] = selected(view, wanted.heads, wanted.rows, has_heads=len(shape) == 4 - (name == "lse"))
         return Shown(outputs=outputs, frames=frames)
 
 
 class Selected(AnswerMessage):
-    """The parts that the oracle wants to see, by tensor."""
+    """The parts that the oracle asks for, by tensor."""
 
     selection: dict[str, Wanted]
 
 
 class Select(RequestMessage[Selected]):
-    """Ask the oracle what it wants to see of a result, once the call was made."""
+    """Ask the oracle which parts of a result it needs, after the call."""
 
     case: CaseField
     repetition: int
 
 
 class OutputVerdict(AgreementMetrics, AnswerMessage):
-    """The oracle's verdict on a result; its errors element by element are in ``frames["errors"]`` where asked for."""
+    """The oracle's verdict on a result; element-wise errors, if requested, are in ``frames["errors"]``."""
 
     problem: str | None
     cause: str | None
-    """A guess."""
+    """A guess at the cause."""
     blind: str | None
-    """A gross mistake that would have agreed on these inputs, too."""
+    """A gross mistake that would also have agreed on these inputs."""
     rms: dict[str, float]
     """RMS of each tensor's reference, if errors were asked for."""
     oracle_ns: int
 
 
 class JudgeOutputs(RequestMessage[OutputVerdict]):
-    """Ask the oracle for its verdict; ``frames`` are what was shown."""
+    """Ask the oracle for its verdict on the rows in ``frames``."""
 
     case: CaseField
     inputs: Inputs
     stores_scores: bool
     outputs: dict[str, Shape]
     inspect: int | None = None
-    """Tell the errors of this batch element, element by element."""
+    """Batch element whose element-wise errors are requested."""
 
 
 class Start(RequestMessage[Done]):
@@ -230,19 +230,19 @@ class Start(RequestMessage[Done]):
 
 
 class Expect(RequestMessage[Done]):
-    """Ask the oracle to find the answers of a case before it is asked for its verdicts."""
+    """Ask the oracle to compute the answers of a case ahead of the requests for verdicts."""
 
     case: CaseField
     stores_scores: bool
 
 
 class Inside(AnswerMessage):
-    """Attention from inside; the arrays are in ``frames["inside"]``, a file of NumPy's."""
+    """Intermediate results of attention; the arrays are in ``frames["inside"]``, in NumPy's file format."""
 
     heads: tuple[int, ...]
-    """The heads whose weights are there."""
+    """The heads whose weights are included."""
     visible: int
-    """Pairs that the mask lets through."""
+    """Number of query-key pairs that the mask lets through."""
 
 
 class LookInside(RequestMessage[Inside]):
@@ -253,7 +253,7 @@ class LookInside(RequestMessage[Inside]):
 
 
 def agree(cell: CellRun, *, inputs: Inputs, result: int = 0) -> None:
-    """Show the oracle what it wants to see of a result on these inputs; disagreement ends the cell."""
+    """Have the oracle judge a result on these inputs; disagreement ends the cell."""
     asked = time.monotonic()
     cell.inputs = inputs
     wanted = cell.ask_oracle(Select(case=cell.case, repetition=inputs.repetition))
@@ -281,7 +281,7 @@ def agree(cell: CellRun, *, inputs: Inputs, result: int = 0) -> None:
 
 
 def _draws_from_its_seed(cell: CellRun, inputs: Inputs, shown: Shown) -> None:
-    """End a cell that drops other weights with the same seed, or the same ones with another."""
+    """End a cell that drops different weights with one seed, or the same weights with different seeds."""
     if (kept := shown.frames.get("kept")) is None:
         return
     before = cell.kept.setdefault(inputs.repetition, kept)
@@ -293,7 +293,7 @@ def _draws_from_its_seed(cell: CellRun, inputs: Inputs, shown: Shown) -> None:
 
 
 def _cannot_tell(cell: CellRun, blind: str) -> str:
-    """Why agreement says nothing here, and what would."""
+    """Return why agreement is inconclusive here, and what would be conclusive."""
     remedy = "other inputs, such as inputs=normal"
     if cell.case.output_dtype in ("float16", "bfloat16"):
         remedy += ", or dtype=float32"
@@ -313,7 +313,7 @@ def _keep_worse(cell: CellRun, verdict: OutputVerdict) -> None:
 
 
 def _which(cell: CellRun, inputs: Inputs, result: int) -> str:
-    """Which call it was, where it was not the first one."""
+    """Return which call it was, unless it was the first one."""
     if inputs.repetition:
         return " (on fresh inputs, timed)" if cell.limits.timed else " (on fresh inputs)"
     return " (a repeated call, with NaN in fresh memory or by chance)" if result else ""

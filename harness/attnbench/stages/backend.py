@@ -1,4 +1,4 @@
-"""Back end: what really ran."""
+"""Back end: the kernel or back end that really ran."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Told(BackendMetrics, AnswerMessage):
     """The back end."""
 
     kernels_ns: float | None = None
-    """CUDA: time of the kernels of one call added up."""
+    """CUDA: total time of the kernels of one call."""
 
 
 class TellBackend(WorkerRequest[Told]):
-    """Tell what runs, where the implementation or the profiler can."""
+    """Ask which back end runs, according to the implementation or the profiler."""
 
     def serve(self, worker: Worker) -> Told:
         session = worker.session
@@ -47,7 +47,7 @@ class TellBackend(WorkerRequest[Told]):
 
 
 def run(cell: CellRun) -> None:
-    """Ask."""
+    """Ask for the back end, and keep the answer."""
     answer = cell.ask(TellBackend())
     cell.keep(answer)
     if cell.limits.timed:

@@ -1,4 +1,4 @@
-"""Call: the first calls of all, compared bit by bit; and one on fresh inputs, where nothing is timed."""
+"""Call: the first calls, compared bit by bit, and a call on fresh inputs if nothing is timed."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Called(CallMetrics, AnswerMessage):
 
 
 class FirstCalls(WorkerRequest[Called]):
-    """Make the first call, with whatever it compiles or sets up; then more on the same inputs.
+    """Make the first call, including any compilation or setup, then further calls on the same inputs.
 
-    The second one finds NaN in fresh memory; quick ones are repeated. A call that writes into its inputs, hands them or
-    an earlier result out, or goes on after it has returned, is misconduct.
+    The second call finds NaN in newly allocated memory; quick calls are repeated. A call must not write into its
+    inputs, return their memory or that of an earlier result, or keep working after it has returned.
     """
 
     def serve(self, worker: Worker) -> Called:
@@ -81,7 +81,7 @@ class FirstCalls(WorkerRequest[Called]):
             repeated_ns += calls[-1].elapsed_ns
         require_own_memory(one.live, tensors_of(session.placed()), "input")
         require_separate_memory([call.live for call in calls])
-        sleep(session.repeat_ns / 3e9)  # whoever goes on after it returned has time to show it
+        sleep(session.repeat_ns / 3e9)  # gives a call that is still working the time to show it
         for call in calls:
             call.require_finished()
         require_unchanged(inputs, session.placed())
@@ -104,13 +104,13 @@ class FirstCalls(WorkerRequest[Called]):
 
 
 class CalledAfresh(AnswerMessage):
-    """A call was made."""
+    """Duration of the call on fresh inputs."""
 
     fresh_call_ns: int
 
 
 class FreshCall(WorkerRequest[CalledAfresh]):
-    """One call on inputs that the implementation has not seen."""
+    """Make one call on inputs that the implementation has not seen."""
 
     def serve(self, worker: Worker) -> CalledAfresh:
         worker.session.refresh()
@@ -134,7 +134,7 @@ def run(cell: CellRun) -> None:
 
 
 def run_afresh(cell: CellRun) -> None:
-    """If nothing is timed, a call on inputs that are new to the implementation must agree too."""
+    """Make a call on inputs that are new to the implementation, which must agree too; used if nothing is timed."""
     cell.spent.repeats += cell.ask(FreshCall()).fresh_call_ns
     agree(cell, inputs=Inputs(repetition=1))
 

@@ -1,7 +1,7 @@
-"""Energy: a hardware counter, read before and after calls that fill a window. Nothing is modelled.
+"""Energy: a hardware counter is read before and after calls that fill a window. Nothing is modelled.
 
 A GPU's power sensor is read every 20 to 100 ms (Yang, Adamek, Armour, "Part-time Power Measurements: nvidia-smi's Lack
-of Attention", arXiv:2312.02741), so a single call cannot be told; over a window of 5 s one such step is 2 % at most.
+of Attention", arXiv:2312.02741), so a single call cannot be resolved; in a window of 5 s one such step is 2 % at most.
 RAPL's counters of a CPU advance about every millisecond (Intel SDM, volume 3B, "Running Average Power Limit").
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WINDOW_NS = 5_000_000_000
 RAPL = Path("/sys/class/powercap")
 _QUEUED = 16
-"""Calls that an accelerator is given before it is waited for."""
+"""Calls that are queued on an accelerator before it is synchronized."""
 
 
 class EnergyMetrics(Metrics, stage="energy"):
@@ -42,13 +42,13 @@ class EnergyMetrics(Metrics, stage="energy"):
 
 
 class Energy(EnergyMetrics, AnswerMessage):
-    """The energy of one call, or why it is not known."""
+    """The energy of one call, or the reason why it is unknown."""
 
     measuring_ns: int = 0
 
 
 class MeasureEnergy(WorkerRequest[Energy]):
-    """Call for the length of the window, between two readings of the counter."""
+    """Make calls for the length of the window, between two readings of the counter."""
 
     window_ns: int = WINDOW_NS
 
@@ -71,7 +71,7 @@ class MeasureEnergy(WorkerRequest[Energy]):
 
 
 def _some_calls(session: Session, run: Callable[[], object]) -> int:
-    """Make some calls, and wait for them; returns how many."""
+    """Make some calls, wait for them, and return their number."""
     if session.accelerator is None:
         run()
         return 1
@@ -83,19 +83,19 @@ def _some_calls(session: Session, run: Callable[[], object]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Counter:
-    """One or several registers that count energy, in joules."""
+    """One or several energy registers, in joules."""
 
     read: Callable[[], list[float]]
-    """The reading of each."""
+    """Read each register."""
     wraps_at: Sequence[float]
-    """The value at which each starts again from 0."""
+    """The value at which each register wraps to 0."""
 
 
 def _counter(session: Session, opened: ExitStack) -> _Counter:
-    """The counter of the device that runs the calls: of the packages, or of the card that the process computes on.
+    """Return the counter of the device that runs the calls: the CPU packages, or the process's GPU.
 
     Raises:
-        OSError, ValueError: when it has none, or this process may not read it.
+        OSError, ValueError: if it has none, or this process may not read it.
     """
     if session.accelerator is None:
         return _packages()
@@ -115,7 +115,7 @@ def _counter(session: Session, opened: ExitStack) -> _Counter:
 
 
 def _packages() -> _Counter:
-    """The packages of this machine (Linux, Documentation/power/powercap)."""
+    """Return the counter of this machine's packages (Linux, Documentation/power/powercap)."""
     packages = sorted(RAPL.glob("intel-rapl:[0-9]"))
     if not packages:
         raise FileNotFoundError(f"{RAPL} names no package (RAPL is missing, as on most virtual machines)")
@@ -128,7 +128,7 @@ def _packages() -> _Counter:
 
 
 def run(cell: CellRun) -> None:
-    """Measure; where that cannot be done the record says why."""
+    """Measure; if that is impossible the record gives the reason."""
     answer = cell.ask(MeasureEnergy())
     cell.spent.memory += answer.measuring_ns
     cell.keep(answer)

@@ -1,4 +1,4 @@
-"""Identities: other ways to the same answer, which need no reference."""
+"""Identities: other ways to compute the same answer, which need no reference."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
 _PREPARE_NS = 2e9
-"""A case that takes longer than this to compile is not compiled again for identities' other cases."""
+"""Identities that need a call of another case are left out if preparing takes longer than this."""
 
 
 class IdentityMetrics(Metrics, stage="identities"):
-    """How far other ways to the same answer are from it."""
+    """Differences between other ways to compute the answer and the answer itself."""
 
     identities: tuple[str, ...] | None = metric(
         "identities",
@@ -38,16 +38,16 @@ class IdentityMetrics(Metrics, stage="identities"):
 
 
 class Findings(AnswerMessage):
-    """The findings of other ways to the answer."""
+    """The findings on identities."""
 
     found: dict[str, tuple[Finding, ...]]
-    """By identity."""
+    """Findings by identity."""
     left_out: dict[str, str]
-    """By identity, why it was not checked."""
+    """Reason why an identity was not checked, by identity."""
 
 
 class CheckIdentities(WorkerRequest[Findings]):
-    """Compute the latest result in other ways, compared over all rows, cheap ones first, within an allowance."""
+    """Recompute the latest result in other ways, cheap ones first, within an allowance, and compare all rows."""
 
     allowance: Allowance
 
@@ -59,17 +59,17 @@ class CheckIdentities(WorkerRequest[Findings]):
 
 
 class IdentityVerdict(AnswerMessage):
-    """The oracle's verdict on them."""
+    """The oracle's verdict on the findings."""
 
     problem: str | None
     """A sentence on the worst identity that does not hold, or ``None``."""
     ratios: dict[str, float]
-    """By identity, its largest error over what that may be."""
+    """Largest error over its budget, by identity."""
     oracle_ns: int = 0
 
 
 class JudgeIdentities(RequestMessage[IdentityVerdict]):
-    """Ask the oracle for its verdict."""
+    """Ask the oracle for its verdict on the findings."""
 
     case: CaseField
     inputs: Inputs
@@ -78,9 +78,9 @@ class JudgeIdentities(RequestMessage[IdentityVerdict]):
 
 
 def run(cell: CellRun) -> None:
-    """Check other ways to the latest result, which agreed as far as it was judged.
+    """Check identities on the latest result, which has passed the oracle's check.
 
-    Where time is measured only what is cheap beside it: a quarter of warm-up and samples, and no other case.
+    If time is measured, identities may take a quarter of the time of warm-up and samples, and prepare no other case.
     """
     timed, left_ns = cell.limits.timed, cell.left_s * 1e9
     allowance = Allowance(
@@ -98,7 +98,7 @@ def run(cell: CellRun) -> None:
     )
     cell.spent.oracle += verdict.oracle_ns
     worst = max(verdict.ratios.values(), default=None)
-    # Infinite where one way gives NaN and the other does not: the sentence tells, and no number is kept.
+    # Infinite if one way gives NaN and the other does not: then the sentence reports it, and no number is kept.
     ratio = worst if worst is not None and math.isfinite(worst) else None
     cell.keep(IdentityMetrics(identities=tuple(sorted(verdict.ratios)), identity_error_ratio=ratio))
     if verdict.problem:

@@ -1,4 +1,4 @@
-"""Memory: the highest footprint of one call above what was there before it."""
+"""Memory: the highest footprint of one call above the footprint before it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MemoryMetrics(Metrics, stage="memory"):
 
 
 class Measured(MemoryMetrics, AnswerMessage):
-    """Memory of one call."""
+    """The memory of one call, or the reason why it was not measured."""
 
     refused: str | None = None
     """Why memory was not measured."""
@@ -51,7 +51,7 @@ class Measured(MemoryMetrics, AnswerMessage):
 
 
 class MeasureMemory(WorkerRequest[Measured]):
-    """Make a call apart from any timed one, and see how much memory it takes."""
+    """Make a call that is not timed, and measure its memory."""
 
     def serve(self, worker: Worker) -> Measured:
         from attnbench.worker.dump import nbytes
@@ -94,7 +94,7 @@ class MeasureMemory(WorkerRequest[Measured]):
 
 
 def run(cell: CellRun) -> None:
-    """Measure; where that cannot be done the cell is as good, and says so."""
+    """Measure; if that is impossible the cell's status stays, and its reason says so."""
     answer = cell.ask(MeasureMemory())
     if answer.refused:
         cell.values["reason"] = f"memory was not measured: {answer.refused}"

@@ -1,4 +1,4 @@
-"""Prepare: from a bare process to a call that can be made; and back, at a cell's end."""
+"""Prepare: load an implementation in a worker, prepare a cell's call, and clean up at the cell's end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PrepareMetrics(Metrics, stage="prepare"):
-    """The cost of preparing."""
+    """The cost of preparation."""
 
     prepare_ns: int | None = metric(
         "prepare", "Masks, plans, compilation ahead of the first call.", unit="ns", join="median", better="lower"
@@ -22,7 +22,7 @@ class PrepareMetrics(Metrics, stage="prepare"):
 
 
 class Load(WorkerRequest[Done]):
-    """Import the implementation and the framework that it works on."""
+    """Import the implementation and its framework."""
 
     fails_as: ClassVar[Status] = "unavailable"
 
@@ -50,15 +50,15 @@ class Load(WorkerRequest[Done]):
 
 
 class Refusals(AnswerMessage):
-    """For each case, whether it is refused."""
+    """Whether each case is refused."""
 
     refused: tuple[bool, ...]
     never: bool
-    """Whether no declared case ever is."""
+    """Whether the implementation has no hook that could refuse a declared case."""
 
 
 class AskRefusals(WorkerRequest[Refusals]):
-    """Ask which of these cases are refused, so that nobody plans them. Where the hook raises, the cell will say so."""
+    """Ask which cases the implementation refuses, to leave them out of a plan. If the hook raises, the cell fails."""
 
     cases: tuple[CaseField, ...]
     device: str
@@ -83,12 +83,12 @@ class Prepared(PrepareMetrics, AnswerMessage):
 
 
 class Prepare(WorkerRequest[Prepared]):
-    """Begin a cell: ask whether the case is supported, make its tensors, and prepare; only the last is timed."""
+    """Begin a cell: check that the case is supported, create its tensors, and prepare; only the last is timed."""
 
     case: CaseField
     device: str
     memory_bytes: int | None = None
-    """The bytes that it may allocate."""
+    """Limit of the bytes that the cell may allocate."""
 
     def serve(self, worker: Worker) -> Prepared:
         from attnbench.worker.call import bind, refusal
@@ -123,7 +123,7 @@ class Close(WorkerRequest[Done]):
 
 
 def run(cell: CellRun) -> None:
-    """Begin the cell."""
+    """Prepare the cell."""
     answer = cell.ask(Prepare(case=cell.case, device=cell.device, memory_bytes=cell.limits.memory_bytes))
     cell.keep(answer)
     cell.spent.first_calls += answer.prepare_ns or 0

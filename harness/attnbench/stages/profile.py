@@ -1,4 +1,4 @@
-"""Profile: where the time of a call goes. Never asked of a process whose times are kept."""
+"""Profile: the breakdown of a call's time. It is never taken in a process whose times are kept."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ NAMING_VARIABLES = {"NUMBA_DEBUGINFO": "1", **VARIABLES}
 
 
 class Profiled(Sampled, AnswerMessage):
-    """A profile by this process's clocks, in nanoseconds of a call; all threads together, divided by their number."""
+    """A profile by the worker's clocks, in nanoseconds per call, averaged over threads."""
 
     refused: str | None = None
-    """Why there is none."""
+    """Why there is no profile."""
     plain_ns: float = 0
-    """Median of the calls without a sampler."""
+    """Median time of calls without the sampler."""
     sampled_ns: float = 0
-    """Median of those with one."""
+    """Median time of calls with the sampler."""
     mean_ns: float = 0
-    """Mean of those with one: phases and ``kept_waiting_ns`` add up to it."""
+    """Mean time of calls with the sampler: phases and ``kept_waiting_ns`` add up to it."""
     by_phase: dict[Phase, int] = Field(default_factory=dict)
-    """Samples."""
+    """Number of samples of each phase."""
     sample_ns: float = 0
     waiting_ns: float = 0
-    """Time of threads that did not run."""
+    """Time in which threads did not run."""
     kept_waiting_ns: float = 0
-    """Time of threads that could have run, while other processes did."""
+    """Time in which threads could have run, but other processes did."""
     system_ns: float = 0
-    """In the kernel, where it cannot be sampled."""
+    """Time in the kernel, if it cannot be sampled."""
     begins_ns: int = 0
-    """Beginning of both time lines, by this machine's monotonic clock."""
+    """Start of both time lines on this machine's monotonic clock."""
     no_memory: str | None = None
-    """Why there is none."""
+    """Why there is no memory profile."""
     not_installed: tuple[str, ...] = ()
-    """Packages that would tell more."""
+    """Missing packages that would add detail."""
 
 
 class TracedKernels(AnswerMessage):
@@ -64,7 +64,7 @@ class TracedKernels(AnswerMessage):
 
 
 class TraceKernels(WorkerRequest[TracedKernels]):
-    """Make calls on a GPU, and trace the kernels."""
+    """Make calls on a GPU, and trace their kernels."""
 
     def serve(self, worker: Worker) -> TracedKernels:
         from attnbench.worker.cuda.kernel_trace import trace_kernels
@@ -80,13 +80,13 @@ class TraceKernels(WorkerRequest[TracedKernels]):
 
 
 class TakeProfile(WorkerRequest[Profiled]):
-    """Make calls, sample all threads, and find what lies where they were."""
+    """Make calls, sample all threads, and attribute the samples to phases, functions and lines."""
 
     threads: int
     wall_ns: int = WALL_NS
     samples: int = SAMPLES
     assembly: bool = False
-    """Whether instructions are listed too."""
+    """Whether to list instructions too."""
 
     def serve(self, worker: Worker) -> Profiled:
         import collections
@@ -116,7 +116,7 @@ class TakeProfile(WorkerRequest[Profiled]):
         counted, not_counted = _counted(lambda: calls_for(call.run, call.set_up, COUNTED_NS))
         memory, no_memory = _memory(worker, files, recording.begins_ns)
         attribution = Attribution(space, rules, recording.lines)
-        few = recording.traced.samples  # what the many tell of a function holds for them as well
+        few = recording.traced.samples  # attributed with the others, which reveal call sites
         both = attribution.attribute([*few, *recording.samples])
         found = told_by_the_caller(recording.samples, both[len(few) :], recording.main_thread, recording.near_ns)
         scale = summary.scale_of(recording, self.threads)
@@ -157,7 +157,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _counted(calls: Callable[[], int]) -> tuple[Counted | None, str | None]:
-    """The counters of one call, or why there are none."""
+    """Return the hardware counters of one call, or the reason why there are none."""
     from attnbench.profiling.counters import NoCountersError, count
 
     try:
@@ -175,7 +175,7 @@ def _operator_clock(framework: str) -> OperatorClock | None:
 def _operators(
     clock: OperatorClock | None, starts_ns: Sequence[int], framework: str
 ) -> tuple[list[Operator], str | None]:
-    """The operators of the traced calls, or why there are none."""
+    """Return the operators of the traced calls, or the reason why there are none."""
     from attnbench.profiling.operators import NoOperatorsError
 
     if clock is None:
@@ -188,7 +188,7 @@ def _operators(
 
 
 def _memory(worker: Worker, files: frozenset[str], begins_ns: int) -> tuple[MemoryOfCall | None, str | None]:
-    """The footprint of one call, what it holds at its peak, or why that is not known."""
+    """Return the footprint of one call with the blocks at its peak, or the reason why it is unknown."""
     from attnbench.worker.memory import weighing
     from attnbench.worker.memory.blocks import NoBlocksError, blocks_at_peak
     from attnbench.worker.memory.lines import memory_by_line

@@ -1,4 +1,4 @@
-"""Ranks: what several processes that share a call compute, what they send, and how far the one hides the other."""
+"""Ranks: computation and communication of several processes that share a call, and how far they overlap."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class RankMetrics(Metrics, stage="ranks"):
 
 
 class RanksMeasured(RankMetrics, AnswerMessage):
-    """The ranks' account of a call."""
+    """The measurements of a call by its ranks."""
 
     due_bytes: int | None
     """Bytes sent per call by the implementation's formula."""
 
 
 class MeasureRanks(WorkerRequest[RanksMeasured]):
-    """Time a call as it is, its compute alone and its communication alone, in turns."""
+    """Time the whole call, its computation alone and its communication alone, in turns."""
 
     passes: int = _PASSES
 
@@ -68,7 +68,7 @@ class MeasureRanks(WorkerRequest[RanksMeasured]):
 
         session = worker.session
         call = session.prepared()
-        assert isinstance(call, RankCall)  # the stage is of cells with ranks
+        assert isinstance(call, RankCall)  # the stage runs only for cells with ranks
         formula = session.implementation.sends_hook
         call.set_up()
         _, sent = call.watch("record")
@@ -95,10 +95,10 @@ class MeasureRanks(WorkerRequest[RanksMeasured]):
 
 
 class OnRanks(BaseModel):
-    """A case on so many ranks, by an implementation's formula."""
+    """The result of an implementation's formula for a case on a number of ranks."""
 
     refused: str | None = None
-    """Why it does not run so."""
+    """Why the case cannot run on that number of ranks."""
     sends: tuple[Sends, ...] = ()
 
 
@@ -109,10 +109,10 @@ class Formulas(AnswerMessage):
 
 
 class AskSends(WorkerRequest[Formulas]):
-    """Ask what would be sent on any number of ranks, of which none is started."""
+    """Ask what would be sent on any number of ranks, without starting them."""
 
     cases: tuple[tuple[CaseField, int], ...]
-    """With the number of ranks."""
+    """Cases, each with its number of ranks."""
     device: str
 
     def serve(self, worker: Worker) -> Formulas:
@@ -133,7 +133,7 @@ class AskSends(WorkerRequest[Formulas]):
 
 @contextlib.contextmanager
 def _as_if_on(ranks: int) -> Iterator[None]:
-    """Within it torch's default process group has so many ranks, which hooks ask for; nothing can be sent."""
+    """Make torch's default process group one of ``ranks`` fake ranks, as hooks ask for it; nothing can be sent."""
     import torch.distributed as dist
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
@@ -145,7 +145,7 @@ def _as_if_on(ranks: int) -> Iterator[None]:
 
 
 def run(cell: CellRun) -> None:
-    """Measure; who sends other bytes than it says computes something else."""
+    """Measure; a cell whose ranks send another number of bytes than its formula says is invalid."""
     answer = cell.ask(MeasureRanks())
     if answer.due_bytes is not None and answer.due_bytes != answer.ranks_sent_bytes:
         cell.end(

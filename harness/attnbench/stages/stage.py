@@ -1,4 +1,4 @@
-"""A stage, and the cell that goes through it, as the driver sees them (:mod:`attnbench.runner.driver`)."""
+"""A stage, and the cell that passes through the stages; :mod:`attnbench.runner.driver` drives them."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 A_co = TypeVar("A_co", bound=AnswerMessage, covariant=True)
 A = TypeVar("A", bound=AnswerMessage)
 Values = dict[str, Any]
-"""Metrics by name, as they will stand in a record."""
+"""Metrics by name, as in a record."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellLimits:
-    """The limits of a cell, and the stages that are wanted."""
+    """The limits of a cell, and the requested stages."""
 
     time_s: float
     memory_bytes: int | None
     measures: frozenset[str] = frozenset()
-    """Stages that are wanted beside agreement: ``time``, ``memory``, ..."""
+    """Stages that are requested in addition to agreement: ``time``, ``memory``, ..."""
     sampling: SamplingLimits = dataclasses.field(default_factory=SamplingLimits)
     cache: Literal["warm", "cold"] = "warm"
     visits: int | None = None
-    """On a CPU, the samples are shared out between exactly so many visits; else there are as many as it takes. Whoever
-    drives the cell may let another one run between them."""
+    """Exact number of visits between which samples are divided, on a CPU; ``None`` lets the sampling time decide. The
+    driver may run other cells between visits."""
     warmup_ns: int = MIN_WARMUP_NS
-    """Less than the protocol's where the processor is awake anyway."""
+    """May be less than the protocol's if the processor is awake anyway."""
     warmup_calls: int = MAX_WARMUP_CALLS
 
     @property
@@ -53,7 +53,7 @@ class CellLimits:
 
 @dataclasses.dataclass
 class Spent:
-    """How a cell's time was spent, in nanoseconds."""
+    """The time that a cell spent on each activity, in nanoseconds."""
 
     first_calls: float = 0
     warmup: float = 0
@@ -74,43 +74,43 @@ class CellEndedError(Exception):
 
 
 class Company:
-    """The cells that take turns, while they are sampled."""
+    """The cells that take turns while they are sampled."""
 
     def __init__(self, *, is_here: bool = False) -> None:
-        """``is_here``: whether they run on the machine of the oracle, which can tell its pace."""
+        """``is_here``: whether they run on the oracle's machine, so that its heartbeat measures theirs."""
         self.is_here = is_here
         self.heartbeats: list[float] = []
-        """Nanoseconds, one for each round of visits."""
+        """One per round of visits, in nanoseconds."""
         self._sampled: set[CellRun] = set()
 
     @property
     def heartbeat_ns(self) -> float | None:
-        """Their median."""
+        """The median heartbeat."""
         return statistics.median(self.heartbeats) if self.heartbeats else None
 
     def join(self, cell: CellRun) -> None:
-        """A cell will be sampled."""
+        """Register a cell that will be sampled."""
         self._sampled.add(cell)
 
     def leave(self, cell: CellRun) -> None:
-        """It has its samples, or has ended without."""
+        """Unregister a cell that has its samples, or has ended without."""
         self._sampled.discard(cell)
 
     @property
     def is_sampled(self) -> bool:
-        """Whether any of them still is."""
+        """Whether any cell is still to be sampled."""
         return bool(self._sampled)
 
 
 class Judge(Protocol):
-    """Knows the right answers and judges outputs."""
+    """An oracle, which knows the right answers and judges outputs."""
 
     def ask(self, request: RequestMessage[A]) -> A:
         """Answer a question, or raise :class:`ExecutorError`."""
 
 
 class CellRun:
-    """A cell on its way through the stages. ``values`` grows with what each one measured."""
+    """A cell on its way through the stages. Each stage adds its metrics to ``values``."""
 
     def __init__(
         self,
@@ -125,10 +125,10 @@ class CellRun:
         company: Company | None = None,
         ranks: int | None = None,
     ) -> None:
-        """Begin.
+        """Start the cell's clock.
 
-        The oracle's budget follows ``stores_scores``. ``unknown`` are the inputs of timed samples, drawn where none are
-        given, and ``ranks`` is how many processes the worker is, where it is several.
+        ``stores_scores`` decides the oracle's budget. ``unknown`` are the inputs of timed samples, drawn if not given.
+        ``ranks`` is the number of processes that the worker consists of, if there are several.
         """
         self.company = company or Company()
         self.company.join(self)
@@ -137,9 +137,9 @@ class CellRun:
         self.ranks = ranks
         self.values: Values = {}
         self.kept: dict[int, bytes] = {}
-        """The weights that were not dropped, by the repetition of the inputs."""
+        """Dropout masks by the repetition of the inputs."""
         self.inputs = Inputs()
-        """Inputs of the latest result that was judged."""
+        """Inputs of the last judged result."""
         self.spent = Spent()
         self.stage = ""
         self.worker_died = False
@@ -149,11 +149,11 @@ class CellRun:
 
     @property
     def left_s(self) -> float:
-        """Until the cell has taken too long."""
+        """Seconds left until the cell's time limit, at least 0.001."""
         return max(0.001, self._deadline - time.monotonic())
 
     def ask(self, request: RequestMessage[A], *, stage: str | None = None) -> A:
-        """Ask the worker; anything but an answer ends the cell, in this stage where no other one is named."""
+        """Ask the worker; anything but an answer ends the cell, in ``stage`` or else in the current one."""
         try:
             return self._worker.ask(request, self.left_s, self._most_bytes)
         except ExecutorError as error:
@@ -164,7 +164,7 @@ class CellRun:
             raise CellEndedError(stage or self.stage, error.status, reason) from error
 
     def ask_oracle(self, question: RequestMessage[A]) -> A:
-        """Ask the oracle, whose time is not the implementation's."""
+        """Ask the oracle; its time does not count towards the cell's limit."""
         asked = time.monotonic()
         try:
             return self._oracle.ask(question)
@@ -174,51 +174,51 @@ class CellRun:
             self._deadline += time.monotonic() - asked
 
     def keep(self, metrics: Metrics) -> None:
-        """Keep those metrics of an answer that are there."""
+        """Store the metrics of an answer that are not ``None``."""
         self.values |= filled(metrics)
 
     def end(self, status: str, reason: str) -> NoReturn:
-        """End the cell in this stage."""
+        """Raise to end the cell in the current stage."""
         raise CellEndedError(self.stage, status, reason)
 
     def pause(self) -> Iterator[None]:
-        """Let another cell run; the time does not count."""
+        """Let another cell run; the time does not count towards the limit."""
         paused = time.monotonic()
         yield
         self._deadline += time.monotonic() - paused
 
     def wait_until_all_are_sampled(self) -> Iterator[None]:
-        """Let the others go on: what comes after samples takes so long that the next visit would find cold cores."""
+        """Pause until all cells are sampled: later stages take so long that the next visit would find idle cores."""
         self.company.leave(self)
         while self.company.is_sampled:
             yield from self.pause()
 
 
 def filled(metrics: Metrics) -> Values:
-    """The metrics that are there, by name."""
+    """Return the metrics that are not ``None``, by name."""
     values = ((one.name, getattr(metrics, one.name)) for one in metrics_of(type(metrics)))
     return {name: value for name, value in values if value is not None}
 
 
 class WorkerRequest(RequestMessage[A_co], Generic[A_co]):
-    """A request to a worker, with the worker's answer to it."""
+    """A request to a worker, together with the code that the worker runs to answer it."""
 
     fails_as: ClassVar[Status] = "error"
-    """The status of what goes wrong in no other way."""
+    """Status of a failure that no other status describes."""
 
     @abstractmethod
     def serve(self, worker: Worker) -> A_co:
-        """Do it in the worker; heavy libraries are imported there."""
+        """Serve the request in the worker. Heavy libraries are imported here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage; they stand in their order in :mod:`attnbench.stages.table`."""
+    """One stage; :mod:`attnbench.stages.table` lists all in order."""
 
     name: str
     """The stage's name in records."""
     requests: tuple[type[WorkerRequest[Any]], ...]
     """The requests that the stage sends to a worker."""
     run: Callable[[CellRun], Iterator[None] | None]
-    """Asks, and keeps what is measured; pauses where another cell may run."""
+    """Sends the requests and keeps the metrics; yields when another cell may run."""
     is_wanted: Callable[[CellRun], bool] = lambda cell: True

@@ -1,4 +1,4 @@
-"""The stages of a cell, in their order."""
+"""The stages of a cell, in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.stages.stage import WorkerRequest
 
 CHECKED = (prepare.STAGE, call.STAGE, call.FRESH)
-"""The stages of a check that asks for agreement alone."""
+"""The stages of a check of agreement alone."""
 STAGES = (
     prepare.STAGE,
     call.STAGE,
@@ -32,4 +32,4 @@ REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (
     TraceKernels,
     *(request for stage in STAGES for request in stage.requests),
 )
-"""Everything that a worker can be asked."""
+"""All requests that a worker serves."""

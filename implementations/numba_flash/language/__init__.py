@@ -1,1 +1,1 @@
-"""The language of the kernels: how they are compiled, vectors as values, and what the processor offers."""
+"""The language of the kernels: compilation, vectors as values, threads, and the properties of the processor."""

@@ -1,4 +1,4 @@
-"""Parts of generated code: what the intrinsics of this package write LLVM's language with."""
+"""Building blocks for the intrinsics of this package, which emit LLVM IR."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .target import TARGET
 
 
 def element_type(dtype: Any) -> ir.Type:
-    """LLVM's type of a Numba number."""
+    """Return LLVM's type of a Numba number type."""
     return {"float32": ir.FloatType(), "float64": ir.DoubleType()}.get(dtype.name) or ir.IntType(dtype.bitwidth)
 
 
 class BFloat(ir.Type):
-    """LLVM's ``bfloat``, which llvmlite does not know."""
+    """LLVM's ``bfloat`` type, which llvmlite lacks."""
 
     intrinsic_name = "bf16"
 
@@ -34,17 +34,17 @@ class BFloat(ir.Type):
 
 
 def integer(value: int) -> ir.Constant:
-    """A 64-bit constant."""
+    """Return a 64-bit constant."""
     return ir.Constant(ir.IntType(64), value)
 
 
 def constant(of: ir.VectorType, value: float) -> ir.Constant:
-    """The same number in all lanes."""
+    """Return a constant with the same number in all lanes."""
     return ir.Constant(of, [value] * of.count)
 
 
 def splat(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
-    """A scalar in all lanes."""
+    """Broadcast a scalar to all lanes."""
     vector = ir.VectorType(scalar.type, lanes)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -52,33 +52,33 @@ def splat(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
 
 
 def call(builder: ir.IRBuilder, name: str, returns: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
-    """A function of LLVM's."""
+    """Call a function of LLVM."""
     kind = ir.FunctionType(returns, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 def suffix(of: ir.VectorType) -> str:
-    """The suffix of LLVM's names for functions on such vectors."""
+    """Return the suffix of the names of LLVM's functions on such vectors."""
     return f"v{of.count}{of.element.intrinsic_name}"
 
 
 def load_at(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, of: ir.Type) -> ir.Value:
-    """``of``, from element ``index`` after ``base``; promises no more than a byte's alignment."""
+    """Load a value of type ``of`` from element ``index`` of ``base``, with an alignment of 1 byte."""
     value = builder.load(builder.bitcast(builder.gep(base, [index]), of.as_pointer()))
     value.align = 1
     return value
 
 
 def store_at(builder: ir.IRBuilder, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
-    """``value`` to element ``index`` after ``base``."""
+    """Store ``value`` to element ``index`` of ``base``, with an alignment of 1 byte."""
     builder.store(value, builder.bitcast(builder.gep(base, [index]), value.type.as_pointer())).align = 1
 
 
 def exchanged(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
-    """Cut two vectors into blocks of so many lanes; exchange the first's odd blocks for the second's even ones.
+    """Cut two vectors into blocks of ``size`` lanes; exchange the first's odd blocks with the second's even ones.
 
     Returns:
-        The even blocks of both, in turn, and the odd blocks of both.
+        The even blocks of both, interleaved, and the odd blocks of both.
     """
     lanes = a.type.count
     places = ir.VectorType(ir.IntType(32), lanes)
@@ -88,10 +88,10 @@ def exchanged(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, size: int) -> tup
 
 
 class Loop:
-    """``for index in range(count)``, with values that are carried from round to round in registers.
+    """``for index in range(count)``, with values that are carried between iterations in registers.
 
-    Use it as a context; inside, :meth:`carry` says what the next round is given. Afterwards ``carried`` is what the
-    last round left.
+    Use it as a context manager; inside, :meth:`carry` sets the values for the next iteration. Afterwards ``carried``
+    holds those of the last iteration.
     """
 
     def __init__(self, builder: ir.IRBuilder, count: ir.Value, start: Sequence[ir.Value]) -> None:
@@ -116,7 +116,7 @@ class Loop:
         return self
 
     def carry(self, number: int, value: ir.Value) -> None:
-        """The value of that number in the next round."""
+        """Set the carried value with this index for the next iteration."""
         self._next[number] = value
 
     def __exit__(self, *raised: object) -> None:
@@ -132,7 +132,7 @@ class Loop:
 
 
 def multiply_adder(builder: ir.IRBuilder, number: ir.VectorType, *, pairs: bool) -> Callable[..., ir.Value]:
-    """A(spread) * B + C, for numbers or for pairs of bfloat16."""
+    """Return a function that emits A * B + C, A being broadcast, for numbers or for pairs of bfloat16."""
     if not pairs:
         return lambda a, b, c: call(builder, f"llvm.fma.{suffix(number)}", number, [a, b, c])
     assert TARGET.bfloat16_dot is not None
@@ -141,7 +141,7 @@ def multiply_adder(builder: ir.IRBuilder, number: ir.VectorType, *, pairs: bool)
 
 
 def reduced(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
-    """Combine halves until one number is left."""
+    """Reduce a vector by combining halves until one number is left."""
     lanes = vector.type.count
     while lanes > 1:
         lanes //= 2
@@ -154,7 +154,7 @@ def reduced(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
-# The polynomials of smallest relative error on [-1/2, 1/2], lowest powers first: by Remez' exchange, in 40 digits.
+# Polynomials with the smallest relative error on [-1/2, 1/2], lowest powers first: by the Remez algorithm, 40 digits.
 EXP2 = {
     32: (
         1.0000000005541647, 0.6931472057371958, 0.24022646890645522, 0.05550328777105325, 0.009618488956331182,
@@ -166,14 +166,14 @@ EXP2 = {
         7.074105613508143e-09, 4.435282706957277e-10,
     ),
 }  # fmt: skip
-# For what will be rounded to bfloat16, whose unit is 3000 times this one's error of 2.6e-6.
+# For results that are rounded to bfloat16, whose unit roundoff is 3000 times this polynomial's error of 2.6e-6.
 EXP2_FOR_BFLOAT16 = (
     0.9999992614416003, 0.6931218147430911, 0.24024744831484726, 0.05591786034055626, 0.009570101863299818,
 )  # fmt: skip
 
 
 def emit_exp2(builder: ir.IRBuilder, x: ir.Value, polynomial: Sequence[float] | None = None) -> ir.Value:
-    """2 to the power of each lane; see :func:`simd.exp2`."""
+    """Emit 2 to the power of each lane; see :func:`simd.exp2`."""
     of = x.type
     bits = 32 if isinstance(of.element, ir.FloatType) else 64
     polynomial = polynomial or EXP2[bits]
@@ -181,14 +181,14 @@ def emit_exp2(builder: ir.IRBuilder, x: ir.Value, polynomial: Sequence[float] | 
         return _exp2_by_exponent(builder, x, bits, polynomial)
     whole = call(builder, f"llvm.roundeven.{suffix(of)}", of, [x])
     all_lanes = ir.Constant(ir.IntType(max(8, of.count)), -1)
-    rounding = ir.Constant(ir.IntType(32), 4)  # the current mode
+    rounding = ir.Constant(ir.IntType(32), 4)  # the current rounding mode
     power = emit_polynomial(builder, builder.fsub(x, whole), polynomial)
-    # 2^-inf is 0 here, though x - whole is NaN then: so the instruction is defined.
+    # 2^-inf is 0 here, although x - whole is NaN: the instruction is defined that way.
     return call(builder, TARGET.scale[bits], of, [power, whole, constant(of, 0.0), all_lanes, rounding])
 
 
 def _exp2_by_exponent(builder: ir.IRBuilder, x: ir.Value, bits: int, polynomial: Sequence[float]) -> ir.Value:
-    """Add the integer part to the exponent's bits. Below the normal numbers the result is 0."""
+    """Emit exp2 by adding the integer part to the exponent's bits. Results below the normal numbers are 0."""
     of = x.type
     mantissa, lowest = {32: (23, -126.0), 64: (52, -1022.0)}[bits]
     low = constant(of, lowest)
@@ -200,13 +200,13 @@ def _exp2_by_exponent(builder: ir.IRBuilder, x: ir.Value, bits: int, polynomial:
     shift = ir.Constant(integers, [mantissa] * of.count)
     exponent = builder.shl(builder.fptosi(whole, integers), shift)
     scaled = builder.bitcast(builder.add(builder.bitcast(power, integers), exponent), of)
-    # A NaN has no integer part; what is added to its bits may be anything.
+    # A NaN has no integer part, so its scaled bits are meaningless.
     scaled = builder.select(builder.fcmp_ordered("==", x, x), scaled, x)
     return builder.select(tiny, constant(of, 0.0), scaled)
 
 
 def emit_polynomial(builder: ir.IRBuilder, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-    """Horner's rule."""
+    """Emit a polynomial by Horner's rule."""
     value = constant(x.type, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         value = call(builder, f"llvm.fma.{suffix(x.type)}", x.type, [value, x, constant(x.type, coefficient)])

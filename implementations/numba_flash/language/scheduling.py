@@ -1,7 +1,7 @@
-"""Tasks to threads, each of which takes the next one when it is free; and what threads tell each other in words.
+"""Dynamic scheduling of tasks to threads, and atomic words for communication between threads.
 
-Words are 64-bit integers in memory. What a thread wrote before it changed a word is seen by every thread that reads
-the word later; and all threads see changes of several words in one order.
+Words are 64-bit integers in memory. A thread's writes before it changes a word are visible to every thread that reads
+the word afterwards, and all threads see changes of several words in the same order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .llvm import call
 
 @intrinsic
 def start(context: Any, kernel: Any, block: Any) -> tuple[Any, Codegen]:
-    """Call the function at an address with an address."""
+    """Call the function at address ``kernel`` with the address ``block``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
@@ -29,7 +29,7 @@ def start(context: Any, kernel: Any, block: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def next_task(context: Any, counters: Any, index: Any) -> tuple[Any, Codegen]:
-    """The number in ``counters[index]``, which is raised by one for the next caller, whichever thread that is."""
+    """Return ``counters[index]``, and atomically increment it."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), ir.Constant(ir.IntType(64), 1), "acq_rel")
@@ -39,7 +39,7 @@ def next_task(context: Any, counters: Any, index: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def added(context: Any, words: Any, index: Any, amount: Any) -> tuple[Any, Codegen]:
-    """Add to ``words[index]``, and return what it was."""
+    """Atomically add to ``words[index]``, and return its old value."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
@@ -49,7 +49,7 @@ def added(context: Any, words: Any, index: Any, amount: Any) -> tuple[Any, Codeg
 
 @intrinsic
 def seen(context: Any, words: Any, index: Any) -> tuple[Any, Codegen]:
-    """``words[index]``, as other threads have left it."""
+    """Atomically load ``words[index]``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.load_atomic(builder.gep(args[0], [args[1]]), "seq_cst", 8)
@@ -59,7 +59,7 @@ def seen(context: Any, words: Any, index: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def replaced(context: Any, words: Any, index: Any, old: Any, new: Any) -> tuple[Any, Codegen]:
-    """Whether ``words[index]`` was ``old``, and is ``new`` now."""
+    """Compare and swap: if ``words[index]`` is ``old``, set it to ``new``; return whether it was set."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         both = builder.cmpxchg(builder.gep(args[0], [args[1]]), args[2], args[3], "seq_cst", "seq_cst")
@@ -70,7 +70,7 @@ def replaced(context: Any, words: Any, index: Any, old: Any, new: Any) -> tuple[
 
 @intrinsic
 def pause(context: Any) -> tuple[Any, Codegen]:
-    """Tell the processor that this thread only waits, where there is an instruction for it."""
+    """Hint to the processor that this thread spins, if there is an instruction for it."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         machine = builder.module.triple.split("-")[0]

@@ -1,11 +1,11 @@
-"""Vectors of one register as values in Numba: what the kernels of this package are written with.
+"""Vectors of one register as values in Numba, with which the kernels of this package are written.
 
-Numba compiles scalars, and leaves it to LLVM to find vectors in loops. Here a vector is a type of its own, so that a
-loop says what stays in registers. LLVM lowers the same code to AVX-512, AVX2 or NEON; the width is the register's.
+Numba compiles scalars, and leaves vectorisation of loops to LLVM. Here a vector is a type of its own, so that a loop
+states what stays in registers. LLVM lowers the same code to AVX-512, AVX2 or NEON; the width is the register's.
 
 A ``Vector`` is loaded from and stored to memory by a pointer and an index that counts elements. ``+``,
-``-`` and ``*`` work between vectors of one type; comparisons give a mask for :func:`select`. Nothing here lets the
-compiler assume that there is no infinity and no NaN.
+``-`` and ``*`` work between vectors of one type; comparisons return a mask for :func:`select`. The compiler never
+assumes that there is no infinity or NaN.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Vector(types.Type):
     """A vector: as many numbers as a register holds.
 
     Args:
-        dtype: Numba type of one.
+        dtype: Numba type of a lane.
     """
 
     def __init__(self, dtype: Any) -> None:
@@ -55,7 +55,7 @@ class Vector(types.Type):
 
 
 class Mask(types.Type):
-    """One bit for each lane of a vector."""
+    """A mask: one bit per lane of a vector."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -75,13 +75,13 @@ class _MaskModel(models.PrimitiveModel):
 
 
 def vector_type(vector: Vector) -> ir.VectorType:
-    """LLVM's type of a vector."""
+    """Return LLVM's type of a vector."""
     return ir.VectorType(element_type(vector.dtype), vector.lanes)
 
 
 @intrinsic
 def lanes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
-    """Lanes of a vector of a type, or of what a pointer points to: a constant."""
+    """Return the lanes of a vector of a type, or of a pointer's element type: a constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return integer(TARGET.lanes(sig.args[0].dtype.bitwidth))
@@ -94,7 +94,7 @@ def lanes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def load(context: Any, pointer: Any, index: Any) -> tuple[Any, Codegen]:
-    """Elements ``index`` and following."""
+    """Load a vector from element ``index`` on."""
     vector = Vector(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -105,7 +105,7 @@ def load(context: Any, pointer: Any, index: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def store(context: Any, pointer: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
-    """Write a vector to elements ``index`` and following."""
+    """Store a vector to element ``index`` and following."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         store_at(builder, args[2], args[0], args[1])
@@ -116,7 +116,7 @@ def store(context: Any, pointer: Any, index: Any, vector: Any) -> tuple[Any, Cod
 
 @intrinsic
 def spread(context: Any, kind: Any, scalar: Any) -> tuple[Any, Codegen]:
-    """A number in all lanes of a vector of a type, or of what a pointer points to; rounded to it."""
+    """Broadcast a number to all lanes of a vector of a type, or of a pointer's element type; rounded to it."""
     vector = Vector(kind.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -127,7 +127,7 @@ def spread(context: Any, kind: Any, scalar: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def lane_numbers(context: Any, pointer: Any) -> tuple[Any, Codegen]:
-    """0, 1, 2, ... in a vector of what a pointer points to, which are integers."""
+    """Return the vector 0, 1, 2, ... of a pointer's element type, an integer type."""
     vector = Vector(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -140,7 +140,7 @@ def lane_numbers(context: Any, pointer: Any) -> tuple[Any, Codegen]:
 
 
 def _operator(function: Any, on_floats: str, on_integers: str) -> None:
-    """Give ``function`` a meaning for two vectors: the builder's method of that name."""
+    """Define an operator for two vectors by the names of the builder's methods for floats and integers."""
 
     @infer_global(function)
     class _Template(AbstractTemplate):
@@ -162,7 +162,7 @@ _operator(operator.truediv, "fdiv", "sdiv")
 
 
 def _comparison(function: Any, sign: str) -> None:
-    """The same for a comparison, which gives a mask; false where a number is NaN."""
+    """Define a comparison of two vectors, which returns a mask; False where a number is NaN."""
 
     @infer_global(function)
     class _Template(AbstractTemplate):
@@ -197,7 +197,7 @@ def _and_masks(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.V
 
 @intrinsic
 def select(context: Any, mask: Any, yes: Any, no: Any) -> tuple[Any, Codegen]:
-    """Lanes of ``yes`` where the mask is set, of ``no`` elsewhere."""
+    """Return lanes of ``yes`` where the mask is set, of ``no`` elsewhere."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.select(*args)
@@ -218,7 +218,7 @@ def any_lane(context: Any, mask: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def maximum(context: Any, a: Any, b: Any) -> tuple[Any, Codegen]:
-    """The larger in each lane; ``b`` where either is NaN."""
+    """Return the larger number in each lane; ``b`` where either is NaN."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -228,7 +228,7 @@ def maximum(context: Any, a: Any, b: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def fma(context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Codegen]:
-    """A * b + c, rounded once."""
+    """Compute a * b + c, rounded once."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return call(builder, f"llvm.fma.{suffix(args[0].type)}", args[0].type, args)
@@ -238,7 +238,7 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def sum_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
-    """The lanes' sum, added up pairwise."""
+    """Sum the lanes pairwise."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return reduced(builder, args[0], builder.fadd)
@@ -248,7 +248,7 @@ def sum_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def largest_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
-    """The largest lane; which of them are NaN is not seen."""
+    """Return the largest lane; NaN is not propagated reliably."""
 
     def larger(builder: ir.IRBuilder) -> Callable[[ir.Value, ir.Value], ir.Value]:
         return lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
@@ -261,7 +261,7 @@ def largest_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def exp(context: Any, x: Any) -> tuple[Any, Codegen]:
-    """E to the power of each lane, as a power of two; the error is at most (2 + abs(x)) units in the last place."""
+    """Compute exp of each lane, as a power of two; the error is at most (2 + abs(x)) units in the last place."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         log2_e = constant(args[0].type, math.log2(math.e))
@@ -272,10 +272,10 @@ def exp(context: Any, x: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def exp2(context: Any, x: Any) -> tuple[Any, Codegen]:
-    """2 to the power of each lane; 0 for -inf, NaN for NaN. Results below the smallest normal number may be 0.
+    """Compute 2 to the power of each lane: 0 for -inf, NaN for NaN. Results below the smallest normal number may be 0.
 
-    The nearest integer goes into the exponent, and a polynomial takes the rest, which lies in [-1/2, 1/2]. The error is
-    at most 2 units in the last place.
+    The nearest integer goes into the exponent; a polynomial approximates the power of the rest, which is in
+    [-1/2, 1/2]. The error is at most 2 units in the last place.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -286,7 +286,7 @@ def exp2(context: Any, x: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def exp2_for_bfloat16(context: Any, x: Any) -> tuple[Any, Codegen]:
-    """The same, of float32 that will be rounded to bfloat16: a shorter polynomial, to 18 bits."""
+    """Like :func:`exp2`, for float32 results that are rounded to bfloat16: a shorter polynomial, to 18 bits."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return emit_exp2(builder, args[0], EXP2_FOR_BFLOAT16)
@@ -301,7 +301,7 @@ def exp2_for_bfloat16(context: Any, x: Any) -> tuple[Any, Codegen]:
 def transpose_block(
     context: Any, target: Any, target_at: Any, target_row: Any, source: Any, source_at: Any, source_row: Any
 ) -> tuple[Any, Codegen]:
-    """A square block of as many rows as a register has lanes, transposed in registers.
+    """Transpose a square block of as many rows as a register has lanes, in registers.
 
     Blocks of 1, 2, 4, ... are exchanged across the diagonal, for all pairs of rows at once.
     """
@@ -331,7 +331,7 @@ def transpose(
     target: Pointer, target_at: int, target_row: int, source: Pointer, source_at: int, source_row: int, rows: int,
     columns: int,
 ) -> None:  # fmt: skip
-    """A tile of ``rows`` by ``columns`` to one of ``columns`` by ``rows``; both sizes rounded up to whole registers."""
+    """Transpose a tile of ``rows`` by ``columns``; both sizes are rounded up to whole registers."""
     lanes = lanes_of(target)
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):

@@ -1,4 +1,4 @@
-"""The processor that code is compiled for: chosen once, when the kernels are imported.
+"""The processor that code is compiled for, chosen once, when the kernels are imported.
 
 Numba compiles for the processor that it runs on, unless ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name another.
 """
@@ -14,16 +14,15 @@ class Target:
     """Registers and instructions.
 
     Attributes:
-        name: for people, and for what is kept on disk.
+        name: name for display, and for the cache on disk.
         register_bits: width of a vector register.
-        columns: columns of the micro-kernel's tile of 6 rows, in registers: its accumulators, as many operands as it
-        has
-            columns and one that is spread have to fit into the register file. 4 or 2.
+        columns: columns of the micro-kernel's tile of 6 rows, in registers, 4 or 2: its accumulators, an operand per
+            column, and a broadcast operand must fit into the register file.
         bfloat16_dot: LLVM's function that multiplies pairs of bfloat16 and adds both products to a float32, or
             ``None``.
-        round_to_bfloat16: LLVM's function that rounds float32, or ``None`` where that takes integer arithmetic.
+        round_to_bfloat16: LLVM's function that rounds float32, or ``None`` if that takes integer arithmetic.
         round_two_to_bfloat16: the same for two vectors at once, the second's numbers before the first's.
-        scale: LLVM's function that multiplies by a power of two, for float32 and float64; ``None`` where that takes
+        scale: LLVM's function that multiplies by a power of two, for float32 and float64; ``None`` if that takes
             integer arithmetic.
     """
 
@@ -36,15 +35,15 @@ class Target:
     scale: dict[int, str] | None = None
 
     def lanes(self, bits: int) -> int:
-        """Numbers of so many bits in a register."""
+        """Return how many numbers of ``bits`` bits a register holds."""
         return self.register_bits // bits
 
 
 def detect(features: frozenset[str], machine: str) -> Target:
-    """The target for a set of LLVM's feature names.
+    """Return the target for a set of LLVM feature names.
 
     Args:
-        features: such as ``avx512f``.
+        features: feature names, such as ``avx512f``.
         machine: first part of LLVM's target triple.
     """
     if "avx512f" in features and "avx512vl" in features and "avx512dq" in features:
@@ -62,7 +61,7 @@ def detect(features: frozenset[str], machine: str) -> Target:
 
 
 def current() -> Target:
-    """The target of Numba's compiler in this process."""
+    """Return the target of Numba's compiler in this process."""
     from numba.core.registry import cpu_target
 
     codegen: Any = cpu_target.target_context.codegen()

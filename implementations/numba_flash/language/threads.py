@@ -1,20 +1,20 @@
-"""A kernel on several threads.
+"""Runs a kernel on several threads.
 
-Where torch computes with GNU's OpenMP, its own threads help: two teams would take the processors from each other. A
-team waits for all of its threads, and where they sleep between calls (``OMP_WAIT_POLICY=passive``) two wakes lie in
-each call. There, and where there is no such OpenMP or it was left behind by a fork, a :class:`Pool` is used instead.
+If torch computes with GNU's OpenMP, torch's own threads help, as two teams would compete for the processors. A team
+waits for all of its threads, and if they sleep between calls (``OMP_WAIT_POLICY=passive``) each call includes two
+wake-ups. In that case, and without such an OpenMP or after a fork, a :class:`Pool` is used instead.
 
-In a pool the caller begins at once. Helpers join as they come, and in the end the caller waits for those that have
-joined, never for one that has not: a helper that the system lets wait holds up nobody. While one thread's call has the
-helpers, other threads compute their calls alone. A helper without work spins for ``SPIN_SECONDS``, and offers the
-processor to others meanwhile; then, or at once where threads are to sleep, it sleeps until it is called.
+In a pool the caller starts at once. Helpers join when they are ready, and at the end the caller waits only for those
+that have joined: a helper that is not scheduled delays nobody. While one thread's call has the helpers, other threads
+compute their calls alone. A helper without work spins for ``SPIN_SECONDS``, yielding the processor meanwhile; then, or
+at once if threads should sleep, it sleeps until it is woken.
 
-A pool is a block of 64-bit integers, those that threads contend for in a cache line each::
+A pool is a block of 64-bit integers; those that threads contend for have a cache line each::
 
-    0    the call that is open: how many may still join, and ``JOINED`` for each that has joined
+    0    the open call: the number of helpers that may still join, plus ``JOINED`` for each that has joined
     8    1 while a call has the helpers
-    16   helpers that sleep and that nobody has woken yet
-    24   kernel and block of the call; nanoseconds to spin; the ends of a pipe for reading and writing, a byte a helper
+    16   the number of sleeping helpers that nobody has woken yet
+    24   kernel and block of the call; nanoseconds to spin; the ends of a pipe, through which a byte wakes a helper
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .llvm import integer
 from .scheduling import added, pause, replaced, seen, start
 
 SPIN_SECONDS = 100e-6
-LOOKS = 32  # at the word that is waited for, until the processor is offered to others
+LOOKS = 32  # at the awaited word, before the processor is yielded
 OPEN, BUSY, ASLEEP, KERNEL, BLOCK, SPIN, READ, WRITE, WORDS = 0, 8, 16, 24, 25, 26, 27, 28, 32
 LINE = 64
 JOINED = 1 << 32
@@ -48,14 +48,14 @@ JOINED = 1 << 32
 
 
 def _call(builder: ir.IRBuilder, name: str, *args: ir.Value) -> ir.Value:
-    """A function of the C library that returns a 64-bit integer, or nothing that is read."""
+    """Call a function of the C library that returns a 64-bit integer, or nothing that is read."""
     kind = ir.FunctionType(ir.IntType(64), [argument.type for argument in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic
 def sleep(context: Any, file: Any) -> tuple[Any, Codegen]:
-    """Wait for a byte in a pipe, and take it; a signal may end that early."""
+    """Wait for a byte in a pipe, and read it; a signal may end the wait early."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         place = cgutils.alloca_once(builder, ir.IntType(64))
@@ -87,7 +87,7 @@ def offer_processor(context: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def nanoseconds(context: Any) -> tuple[Any, Codegen]:
-    """The monotonic clock."""
+    """Return the time of the monotonic clock in nanoseconds."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), 2))
@@ -104,7 +104,7 @@ def nanoseconds(context: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def close(pool: Pointer) -> None:
-    """Let nobody else join the call: all of its tasks are taken."""
+    """Close the call to further helpers, as all of its tasks are taken."""
     state = seen(pool, OPEN)
     while not replaced(pool, OPEN, state, state & -JOINED):
         state = seen(pool, OPEN)
@@ -120,7 +120,7 @@ def roused(pool: Pointer, most: int) -> int:
 
 
 def launch(pool: Pointer, kernel: int, block: int, helpers: int) -> None:
-    """Compute on this thread and on those of ``helpers`` others that join it."""
+    """Run a kernel on this thread, and on up to ``helpers`` helpers that join."""
     if not replaced(pool, BUSY, 0, 1):
         start(kernel, block)
         return
@@ -141,7 +141,7 @@ def launch(pool: Pointer, kernel: int, block: int, helpers: int) -> None:
 
 
 def serve(pool: Pointer) -> None:
-    """Help whoever calls, for ever."""
+    """Serve calls as a helper, forever."""
     until, looks = nanoseconds() + pool[SPIN], 0
     while True:
         state = seen(pool, OPEN)
@@ -157,7 +157,7 @@ def serve(pool: Pointer) -> None:
                 offer_processor()
             if nanoseconds() >= until:
                 added(pool, ASLEEP, 1)
-                # A caller that opened a call before has not seen this helper among those that sleep.
+                # A caller that opened a call before this point has not seen this helper as sleeping.
                 if seen(pool, OPEN) & (JOINED - 1) == 0 or roused(pool, 1) == 0:
                     sleep(pool[READ])
                 until, looks = nanoseconds() + pool[SPIN], -1
@@ -166,7 +166,7 @@ def serve(pool: Pointer) -> None:
 
 
 class Threads:
-    """How kernels come to several threads in this process."""
+    """The threads of this process: torch's OpenMP team or a pool."""
 
     def __init__(self) -> None:
         self._team = team_of_torch()
@@ -176,7 +176,7 @@ class Threads:
         atexit.register(self._end)
 
     def start(self, kernel: int, block: int, threads: int) -> None:
-        """Call the kernel at an address with the block at another on so many threads, of which this one is one."""
+        """Call the kernel at one address with the block at another on ``threads`` threads, including this one."""
         if self._team is not None:
             self._team(kernel, block, threads, 0)
             return
@@ -187,11 +187,11 @@ class Threads:
 
     @property
     def owner(self) -> str:
-        """The library that they belong to, for people."""
+        """Name of the library that the threads belong to, for display."""
         return "a pool" if self._team is None else "torch's OpenMP"
 
     def _forked(self) -> None:
-        """In a child, in which no thread but this one is left: a team would wait for the others."""
+        """Drop the threads in a forked child, where only this one is left: a team would wait for the others."""
         if self._pool is not None:
             self._pool.abandon()
         self._team, self._pool, self._lock = None, None, threading.Lock()
@@ -202,13 +202,13 @@ class Threads:
 
 
 def team_of_torch() -> Callable[[int, int, int, int], None] | None:
-    """``GOMP_parallel`` of the OpenMP that torch computes with: (function, its argument, threads, 0).
+    """Return ``GOMP_parallel`` of torch's OpenMP, a function of (function, its argument, threads, 0).
 
-    Its threads spin after a parallel part of torch, for as long as ``GOMP_SPINCOUNT`` says; other threads would have to
-    take the processors from them.
+    Its threads spin after a parallel region of torch, as long as ``GOMP_SPINCOUNT`` says; other threads would have to
+    compete with them for processors.
 
     Returns:
-        The function; ``None`` where there is none, or its threads are to sleep.
+        The function; ``None`` if there is none, or its threads should sleep.
     """
     import torch
 
@@ -223,18 +223,18 @@ def team_of_torch() -> Callable[[int, int, int, int], None] | None:
 
 
 def sleeping_is_asked_for() -> bool:
-    """Whether threads that wait are to sleep at once."""
+    """Whether waiting threads should sleep at once."""
     return os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
 
 
 class Pool:
-    """Helpers, as many as were ever asked for together."""
+    """A pool of helper threads, as many as the largest call has requested."""
 
     def __init__(self) -> None:
         self._launch = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * 4)(kept(launch, *(types.int64,) * 3))
         self._serve = ctypes.CFUNCTYPE(None, ctypes.c_int64)(kept(serve))
         self._pipe, self._lock, self._helpers = os.pipe(), threading.Lock(), 0
-        # Never given back: a helper outlives whatever Python frees in the end.
+        # Never freed: helpers outlive all that Python frees at exit.
         allocate = ctypes.pythonapi.PyMem_RawCalloc
         allocate.argtypes, allocate.restype = (ctypes.c_size_t, ctypes.c_size_t), ctypes.c_size_t
         self._address = -(-allocate(8 * WORDS + LINE, 1) // LINE) * LINE
@@ -243,7 +243,7 @@ class Pool:
         self._words[READ], self._words[WRITE] = self._pipe
 
     def start(self, kernel: int, block: int, helpers: int) -> None:
-        """Call the kernel at an address with the block at another, on this thread and ``helpers`` more at most."""
+        """Call the kernel at one address with the block at another, on this thread and at most ``helpers`` more."""
         if helpers > self._helpers:
             with self._lock:
                 while self._helpers < helpers:
@@ -252,12 +252,12 @@ class Pool:
         self._launch(self._address, kernel, block, helpers)
 
     def abandon(self) -> None:
-        """Close the pipe, where no helper reads it."""
+        """Close the pipe, which no helper reads any more."""
         for end in self._pipe:
             os.close(end)
 
     def rest(self) -> None:
-        """Let the helpers sleep, before their code goes with the interpreter."""
+        """Let the helpers sleep before their code is unloaded with the interpreter."""
         self._words[SPIN] = 0
         until = time.monotonic() + 1
         while self._words[ASLEEP] < self._helpers and time.monotonic() < until:

@@ -1,6 +1,6 @@
-"""Input families: distributions of values, each of which exposes mistakes that others hide.
+"""Input families: distributions of values, each of which reveals mistakes that others hide.
 
-A family makes one head of one tensor at a time, in float32, from a random stream of its own.
+A family generates one head of one tensor at a time, in float32, from that head's random stream.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 TILE = 64
-"""Most kernels cut sequences into tiles of this many tokens, or of a multiple."""
+"""Most kernels use tiles of this many tokens, or of a multiple."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The head that a family makes values for."""
+    """The head that a family generates values for."""
 
     case: Case
     batch_index: int
@@ -37,7 +37,7 @@ class Head:
 
 
 def values(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """One head of ``q``, ``k``, ``v`` or ``dout``, shape ``(seqlen, dim)``, of the case's family."""
+    """Generate one head of ``q``, ``k``, ``v`` or ``dout``, shape ``(seqlen, dim)``, by the case's family."""
     return _FAMILIES[head.case.inputs](head, name, shape, generator)
 
 
@@ -68,9 +68,9 @@ def _large_logits(head: Head, name: str, shape: tuple[int, int], generator: np.r
 def _negative_logits(
     head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """All scores near -120, so every LSE lies below -88: exp(0 - LSE) of a key that was given the score 0 overflows.
+    """All scores are near -120, so every LSE is below -88, and exp(0 - LSE) of a padding key with score 0 overflows.
 
-    The inputs of pytorch#196678, where a backward pass gave NaN.
+    These are the inputs of pytorch#196678, where a backward pass gave NaN.
     """
     drawn = _standard(shape, generator)
     if name == "q":
@@ -81,43 +81,43 @@ def _negative_logits(
 
 
 def _constant(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Every key the same, so all scores of a row tie and the answer is the mean of the visible values."""
+    """All keys are equal, so all scores of a row tie and the answer is the mean of the visible values."""
     del head
     drawn = _standard(shape, generator)
     return np.broadcast_to(drawn[:1], shape) if name == "k" else drawn
 
 
 def _ties(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Four distinct keys, over and over: the maximum of a row is attained many times, in several tiles."""
+    """Only four distinct keys, repeated: a row attains its maximum many times, in several tiles."""
     del head
     drawn = _standard(shape, generator)
     return drawn[generator.integers(min(4, shape[0]), size=shape[0])] if name == "k" else drawn
 
 
 def _tiny(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Keys, values and upstream gradients 64 times smaller, queries as much larger: scores of ordinary size."""
+    """Keys, values and upstream gradients are 64 times smaller, queries 64 times larger: scores of ordinary size."""
     del head
     return _standard(shape, generator) * np.float32(64 if name == "q" else 1 / 64)
 
 
 def _huge(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Keys 32 times larger, queries as much smaller, values 64 times larger (float8_e4m3fn ends at 448)."""
+    """Keys are 32 times larger, queries 32 times smaller, values 64 times larger (float8_e4m3fn ends at 448)."""
     del head
     return _standard(shape, generator) * np.float32({"q": 1 / 32, "k": 32, "v": 64, "dout": 1}[name])
 
 
 def _needle(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """One key decides a row, and stands where kernels go wrong: at the edges of the mask and of tiles, on either side.
+    """One key dominates each row, at a place where kernels go wrong: either side of an edge of the mask or of a tile.
 
-    Where the needle lies just beyond the mask, whoever lets it through gives that key's value instead of the answer.
+    If that key is just outside the mask, a kernel that lets it through returns its value instead of the answer.
     """
     return _with_targets(head, name, shape, generator, _edges)
 
 
 def _retrieval(head: Head, name: str, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Each query looks for one visible key, and together they look for all of them.
+    """Each query points at one visible key, and together they cover the keys.
 
-    A key that is dropped, doubled or swapped, a head or a tile that is another's, decides a row of the output.
+    A key that is dropped, doubled or swapped, or a wrong head or tile, then changes a whole row of the output.
     """
     return _with_targets(head, name, shape, generator, _each_in_turn)
 
@@ -129,10 +129,10 @@ def _with_targets(
     generator: np.random.Generator,
     choose: Callable[[Head, np.random.Generator], NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """Queries that point at the key that ``choose`` gives for each; keys of equal length, so that no other fits better.
+    """Point each query at the key chosen by ``choose``. All keys have equal norm, so that no other key fits better.
 
-    The score of the chosen key is ln(seqlen_kv) + 3: it outweighs all others together, but not so far that gradients
-    vanish.
+    The score of the chosen key is about ln(seqlen_kv) + 3: it outweighs all others together, but not so far that
+    gradients vanish.
     """
     drawn = _standard(shape, generator)
     if name == "k":
@@ -148,7 +148,7 @@ def _with_targets(
 
 
 def _edges(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
-    """For each query a key at an edge: the mask's last and first, those just beyond, a tile's, or any visible one."""
+    """Choose a key at an edge for each query: the mask's first or last, one just outside, a tile's, or any visible."""
     case = head.case
     low, high = _runs_in_turn(row_runs(case, head.batch_index))
     rows = np.arange(case.seqlen_q)
@@ -162,7 +162,7 @@ def _edges(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _each_in_turn(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
-    """For each query another key: in even heads in order, as a causal mask shows them; in odd ones from anywhere on."""
+    """Choose keys in order, query by query: from the first one in even heads, from a random one in odd heads."""
     case = head.case
     runs = row_runs(case, head.batch_index)
     low, high = _runs_in_turn(runs)
@@ -174,7 +174,7 @@ def _each_in_turn(head: Head, generator: np.random.Generator) -> NDArray[np.int6
 
 
 def _runs_in_turn(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First key and first beyond of one run of each query: its first, its second and so on, from query to query."""
+    """Return the bounds (first, one past the last) of one run per query, cycling through runs from query to query."""
     rows = np.arange(len(runs))
     count = (runs[:, :, 0] < runs[:, :, 1]).sum(1)
     chosen = runs[rows, rows % np.maximum(count, 1)]
@@ -184,7 +184,7 @@ def _runs_in_turn(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
 def _some_visible(
     case: Case, low: NDArray[np.int64], high: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """A random visible key for each query; any key where none is visible."""
+    """Choose a random visible key for each query; any key if none is visible."""
     drawn = generator.random(case.seqlen_q)
     somewhere = (low + drawn * (high - low)).astype(np.int64)
     return np.where(high > low, np.minimum(somewhere, high - 1), (drawn * case.seqlen_kv).astype(np.int64))

@@ -1,8 +1,8 @@
-"""The values of a case's tensors: the same on every machine, in every process, for every implementation.
+"""Generates the values of a case's tensors: the same on every machine, in every process, for every implementation.
 
-Each head of each tensor has a random stream of its own, keyed by seed, repetition, tensor, batch element and head.
-So a worker can fill a whole tensor while the oracle, for a long sequence, makes only the heads that it judges.
-Values are made in float32 (float64 for float64 cases) and rounded to the case's dtype by whoever uses them.
+Each head of each tensor has its own random stream, keyed by seed, repetition, tensor, batch element and head. A worker
+can thus fill a whole tensor while the oracle, for a long sequence, generates only the heads that it judges.
+Values are generated in float32 (float64 for float64 cases); the caller rounds them to the case's dtype.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 OF_QUERIES: tuple[str, ...] = ("q", "dout", "out", "lse", "dq")
-"""Operands and outputs that have a row for each query; ``k``, ``v``, ``dk`` and ``dv`` have one for each key."""
+"""Operands and outputs with a row per query; ``k``, ``v``, ``dk`` and ``dv`` have a row per key."""
 
 # Part of the random stream's key: append, never reorder.
 _STREAMS = ("q", "k", "v", "dout", "w_q", "w_k", "w_v", "w_o", "relative_bias", "sinks")
 
 
 def operand_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that a call of this case is given, by name.
+    """Return the shape of every tensor that a call of this case takes, by name.
 
     ``attention``: ``q`` (batch, heads_q, seqlen_q, head_dim), ``k`` and ``v`` likewise with heads_kv and seqlen_kv.
-    ``multi_head_attention``: ``q``, ``k``, ``v`` are the inputs of the projections, (batch, seqlen, embed_dim), beside
-    the weights ``w_q``, ``w_k``, ``w_v`` (embed_dim, heads * dim) and ``w_o`` (heads_q * head_dim_v, embed_dim).
-    Either has ``dout``, shaped like the output, where gradients are asked for; ``relative_bias`` (heads_q, 32) and
-    ``sinks`` (heads_q,) where the score modification needs them.
+    ``multi_head_attention``: ``q``, ``k``, ``v`` are the inputs of the projections, (batch, seqlen, embed_dim), along
+    with the weights ``w_q``, ``w_k``, ``w_v`` (embed_dim, heads * dim) and ``w_o`` (heads_q * head_dim_v, embed_dim).
+    Both have ``dout``, shaped like the output, if gradients are requested; ``relative_bias`` (heads_q, 32) and
+    ``sinks`` (heads_q,) if the score modification needs them.
     """
     b, width = case.batch, case.embed_dim
     shapes: dict[str, tuple[int, ...]]
@@ -70,24 +70,24 @@ def operand_shapes(case: Case) -> dict[str, tuple[int, ...]]:
 
 
 def output_shape(case: Case) -> tuple[int, ...]:
-    """(batch, heads_q, seqlen_q, head_dim_v), or (batch, seqlen_q, embed_dim) behind an output projection."""
+    """Return (batch, heads_q, seqlen_q, head_dim_v), or (batch, seqlen_q, embed_dim) after an output projection."""
     if case.operator == "multi_head_attention":
         return (case.batch, case.seqlen_q, case.embed_dim)
     return (case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
 
 
 def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
-    """One whole tensor of the case, in the canonical shape of :func:`operand_shapes`.
+    """Generate one whole tensor of the case, in the canonical shape of :func:`operand_shapes`.
 
-    K and V that are stored quantised are the values that are left of them, whatever the case's dtype.
+    Quantised K and V are returned dequantised, whatever the case's dtype.
 
     Args:
         case: the problem.
-        name: which tensor.
-        repetition: another number gives other values of the same distribution.
+        name: the tensor.
+        repetition: each number gives different values of the same distribution.
 
     Raises:
-        TensorError: where the inputs come from a file which does not hold them.
+        TensorError: if the inputs come from a file that does not hold them.
     """
     whole = _left_of(case, name, _operand(case, name, operand_shapes(case)[name], repetition))
     rows = upstream_rows(case, repetition) if name == "dout" else None
@@ -115,14 +115,14 @@ def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> 
 
 
 def operand_head(case: Case, name: str, batch_index: int, head: int, repetition: int = 0) -> NDArray[np.floating]:
-    """One head of ``q``, ``k``, ``v`` or ``dout`` of an ``attention`` case, shape ``(seqlen, dim)``."""
+    """Generate one head of ``q``, ``k``, ``v`` or ``dout`` of an ``attention`` case, shape ``(seqlen, dim)``."""
     one = _left_of(case, name, _head(case, name, batch_index, head, repetition))
     rows = upstream_rows(case, repetition) if name == "dout" else None
     return one if rows is None else _only_rows(one, rows)
 
 
 def _left_of(case: Case, name: str, values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """K and V once they are stored; everything else as it is."""
+    """Round K and V through ``kv_dtype``, if the case has one; return other tensors unchanged."""
     if case.kv_dtype is None or name not in ("k", "v"):
         return values
     if not np.isfinite(values).all():
@@ -140,7 +140,7 @@ def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -
     if name == "v" and case.kv_cache == "latent":
         return _head(case, "k", batch_index, head, repetition)[:, : case.head_dim_v]
     if case.strides == "expanded_kv" and name in ("k", "v"):
-        head = 0  # every head is the same memory
+        head = 0  # all heads share one memory
     key_head = head // (case.heads_q // case.heads_kv)
     place = Head(case, batch_index, head, keys=lambda: _head(case, "k", batch_index, key_head, repetition))
     generator = _stream(case, name, repetition, batch_index, head)
@@ -148,7 +148,7 @@ def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -
 
 
 def _only_rows(whole: NDArray[np.floating], rows: tuple[int, ...]) -> NDArray[np.floating]:
-    """Zero but for some tokens, which are the second axis from the end."""
+    """Set all rows to zero except ``rows``, along the second axis from the end."""
     sparse = np.zeros_like(whole)
     sparse[..., rows, :] = whole[..., rows, :]
     return sparse
@@ -159,7 +159,7 @@ def _host_dtype(case: Case) -> type[np.floating]:
 
 
 def _stream(case: Case, name: str, repetition: int, *index: int) -> np.random.Generator:
-    # Weights, biases and sinks belong to the model, not to the example: they stay the same from call to call.
+    # Weights, biases and sinks belong to the model, not to the input: they stay the same from call to call.
     turn = repetition if name in ("q", "k", "v", "dout") else 0
     return np.random.Generator(np.random.SFC64([case.seed, turn, _STREAMS.index(name), *index]))
 
@@ -172,7 +172,7 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
 
 
 def file_problems(case: Case) -> list[str]:
-    """A sentence for each tensor that the case takes from a file which does not hold it; of inputs shapes are read."""
+    """Return a sentence for each tensor that its file does not hold. Inputs are checked by their headers only."""
     problems: list[str | None] = []
     if case.inputs.startswith(FILE_INPUTS):
         text = case.inputs.removeprefix(FILE_INPUTS)
@@ -189,7 +189,7 @@ def file_problems(case: Case) -> list[str]:
 
 
 def has_finite_operands(case: Case) -> bool:
-    """Whether all values are finite; those of a file, rounded to the case's dtype, may be anything."""
+    """Whether all values are finite. Only values of a file can be infinite or NaN."""
     if not case.inputs.startswith(FILE_INPUTS):
         return True
     names = [name for name in operand_shapes(case) if name in INPUTS]
@@ -197,7 +197,7 @@ def has_finite_operands(case: Case) -> bool:
 
 
 def _of_file(case: Case, name: str, stored: NDArray[np.generic], repetition: int) -> NDArray[np.floating]:
-    with np.errstate(over="ignore"):  # what float32 has no room for is infinite, as in any conversion
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, as in any conversion
         array = stored.astype(_host_dtype(case), copy=False)
-    # Another repetition must have other values: turning the sign of V turns the sign of the output.
+    # Odd repetitions must have other values: negating V negates the output.
     return -array if name == "v" and repetition % 2 else array

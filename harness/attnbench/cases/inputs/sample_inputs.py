@@ -1,8 +1,8 @@
-"""The inputs of timed samples: each sample has new ones, at hardly any cost, and the oracle knows their answers.
+"""The inputs of timed samples: each sample gets new ones at little cost, and the oracle knows their answers.
 
-The signs of V flip, and those of Q and K together (``sign_flips.py``). Queries move: those of a batch element, head
-after head, move on by a random number of rows, the last ones to the front. What an implementation kept of an earlier
-call, be it outputs, weights or another form of K, is then wrong.
+Signs of V flip, and signs of Q and K together (``sign_flips.py``). Queries move: a batch element's queries, taken head
+after head as one list, rotate by a random number of rows. Anything that an implementation keeps from an earlier call,
+be it outputs, weights or another form of K, is then wrong.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _POINTING = ("needle", "retrieval")
-"""Families whose queries look for keys of their own head, in their own row."""
+"""Families whose queries point at keys of their own head that are chosen by row."""
 
 
 class Inputs(BaseModel):
-    """Which inputs a call had."""
+    """The inputs of a call."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repetition: int = Field(default=0, ge=0)
-    """Which draw of the values this is, see :func:`attnbench.cases.inputs.operands.operand`."""
+    """Index of the draw of values, see :func:`attnbench.cases.inputs.operands.operand`."""
     flip_index: int = Field(default=0, ge=0)
-    """Which pattern of signs this is, see :mod:`attnbench.cases.inputs.sign_flips`."""
+    """Index of the pattern of signs, see :mod:`attnbench.cases.inputs.sign_flips`."""
     moved: int = Field(default=0, ge=0)
-    """By how many rows the queries moved."""
+    """Number of rows by which the queries are rotated."""
 
 
 class SampledRow(BaseModel):
@@ -43,7 +43,7 @@ class SampledRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sample: int
-    """From 0."""
+    """Index of the sample, from 0."""
     inputs: Inputs
     batch: int
     head: int
@@ -51,21 +51,21 @@ class SampledRow(BaseModel):
 
 
 def unknown_inputs(case: Case) -> Inputs:
-    """Inputs that nobody can know before: those of timed samples, and how far queries move in the last one."""
-    # Odd: with values of a file the signs of V are then others than in the first calls.
+    """Draw unpredictable inputs: the repetition of timed samples, and the rotation of queries in the last one."""
+    # Odd, so that for values of a file the signs of V differ from those of the first calls.
     repetition = 2 * secrets.randbits(60) + 1
     moved = secrets.randbelow(max(1, case.heads_q * case.seqlen_q)) if queries_can_move(case) else 0
     return Inputs(repetition=repetition, moved=moved)
 
 
 def queries_can_move(case: Case) -> bool:
-    """Whether queries may take each other's places, so that inputs are as likely as before."""
+    """Whether rotated queries are as likely a draw of the case's inputs as the original ones."""
     known = case.operator == "attention" and not case.inputs.startswith("file:")
     return known and case.inputs not in _POINTING and case.dtype != "float8_e4m3fn"
 
 
 def moved_queries(case: Case, batch_index: int, head: int, inputs: Inputs) -> NDArray[np.floating]:
-    """One head of the queries that have moved, shape ``(seqlen_q, head_dim)``; their signs are left out."""
+    """Return one head of the rotated queries, shape ``(seqlen_q, head_dim)``, without sign flips."""
     first, row = moved_from(case, head, 0, inputs.moved)
     of_first = operand_head(case, "q", batch_index, first, inputs.repetition)
     if row == 0:
@@ -75,5 +75,5 @@ def moved_queries(case: Case, batch_index: int, head: int, inputs: Inputs) -> ND
 
 
 def moved_from(case: Case, head: int, row: int, moved: int) -> tuple[int, int]:
-    """The head and the row where a query stood before."""
+    """Return the head and the row of a query before the rotation."""
     return divmod((head * case.seqlen_q + row - moved) % (case.heads_q * case.seqlen_q), case.seqlen_q)

@@ -1,6 +1,6 @@
-"""Which tokens of a long sequence stand for all of it: the edges where kernels go wrong, and an even spread.
+"""Chooses the tokens that represent a long sequence: edges where kernels go wrong, and an even spread.
 
-The spread is stratified: one random token from each of equal stretches, so that no stretch goes unseen.
+The spread is stratified: one random token from each of n equal stretches, so that every stretch is represented.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPARSE_ROWS = 64
 
 
 def query_edges(case: Case) -> list[int]:
-    """Queries at edges of tiles, of the sequence and of the mask."""
+    """Return the queries at edges of tiles, of the sequence and of the mask."""
     last = case.seqlen_q - 1
     edges = {*_TILE_EDGES, last - 1, last, last // 2, *_INDEX_EDGES}
     edges |= {*around(case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset)}
@@ -33,7 +33,7 @@ def query_edges(case: Case) -> list[int]:
 
 
 def key_edges(case: Case) -> list[int]:
-    """Keys at edges of tiles, of the sequence and of the mask."""
+    """Return the keys at edges of tiles, of the sequence and of the mask."""
     last = case.seqlen_kv - 1
     edges = {*_TILE_EDGES, last - 1, last, last // 64 * 64, last // 128 * 128, *_INDEX_EDGES}
     edges |= {*around(case.diagonal_offset, case.seqlen_q + case.diagonal_offset)}
@@ -42,7 +42,7 @@ def key_edges(case: Case) -> list[int]:
 
 
 def spread(total: int, count: int, edges: Iterable[int], generator: random.Random) -> tuple[int, ...] | None:
-    """At least ``count`` of ``total`` tokens, in order: the edges, and one from each of ``count`` equal stretches.
+    """Choose at least ``count`` of ``total`` tokens: the edges, and one from each of ``count`` equal stretches.
 
     Returns:
         ``None`` where that is all of them.
@@ -56,17 +56,17 @@ def spread(total: int, count: int, edges: Iterable[int], generator: random.Rando
 
 
 def group_pairs(case: Case) -> int:
-    """Query-key pairs of the heads that share one key head (of all heads, behind projections), hidden ones included."""
+    """Count the query-key pairs, hidden ones too, of the heads that share a key head (of all heads, if projected)."""
     shared = case.heads_q if case.operator == "multi_head_attention" else case.heads_q // case.heads_kv
     return shared * case.seqlen_q * case.seqlen_kv
 
 
 def upstream_rows(case: Case, repetition: int) -> tuple[int, ...] | None:
-    """The queries whose upstream gradient is not zero; ``None`` where that is all of them.
+    """Return the queries whose upstream gradient is not zero, or ``None`` if that is all queries.
 
-    dK and dV of a key add up what every query contributes. So that a few keys can be judged without going through all
-    pairs of a long sequence, the first inputs of such a case (``repetition`` 0) have an upstream gradient that is zero
-    but for a sample of queries. Timed calls (``repetition`` 1) have all of it.
+    dK and dV of a key sum contributions of all queries. To judge a few keys of a long sequence without computing all
+    pairs, the first inputs of such a case (``repetition`` 0) have an upstream gradient that is zero except for a sample
+    of queries. Timed calls (other repetitions) have the full gradient.
     """
     if not case.needs_gradients or repetition != 0 or group_pairs(case) <= SPARSE_PAIRS or case.strides == "summed":
         return None

@@ -1,4 +1,4 @@
-"""Bands along the diagonal, whose pairs are counted without an array."""
+"""Bands along the diagonal, whose query-key pairs are counted by formulas."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Band:
-    """The keys from ``left`` before a query's position to ``right`` behind it, between ``starts`` and ``keys``."""
+    """The keys from ``left`` before a query's position to ``right`` after it, between ``starts`` and ``keys``.
+
+    ``None`` means no bound on that side.
+    """
 
     left: int | None = None
-    """Absent, as the others may be: to the end."""
     right: int | None = None
     starts: tuple[int, ...] | None = None
+    """First key of each batch element."""
     keys: tuple[int, ...] | None = None
-    """One entry for each batch element, as in ``starts``."""
+    """One past the last key of each batch element."""
 
 
 def pairs_of(case: Case, bands: Sequence[Band]) -> int:
-    """How many query-key pairs lie in all of the bands, over the batch."""
+    """Count the query-key pairs in the intersection of the bands, over the batch."""
     first_of = [band.starts for band in bands if band.starts is not None]
     lefts = [band.left for band in bands if band.left is not None]
     rights = [band.right for band in bands if band.right is not None]
@@ -41,19 +44,19 @@ def pairs_of(case: Case, bands: Sequence[Band]) -> int:
 
 
 def _pairs_of_first(case: Case, keys: int, left: int | None, right: int | None) -> int:
-    """Pairs of one batch element with the first keys, within a band of two sides."""
+    """Count a batch element's pairs with its first ``keys`` keys that lie between ``left`` and ``right``."""
     rows, first = case.seqlen_q, case.diagonal_offset
     seen = rows * keys if right is None else pairs_below(rows, keys, first + right + 1)
     return seen if left is None else seen - pairs_below(rows, keys, first - left)
 
 
 def pairs_below(rows: int, keys: int, first: int) -> int:
-    """Sum of ``first``, ``first + 1``, ..., ``rows`` terms, each cut to between none and all of the keys."""
+    """Return the sum of the ``rows`` terms ``first``, ``first + 1``, ..., each clipped to 0 .. ``keys``."""
     return _triangle(rows + first, keys) - _triangle(first, keys)
 
 
 def _triangle(rows: int, keys: int) -> int:
-    """0 + 1 + 2 + ..., ``rows`` terms, none of them larger than ``keys``."""
+    """Return the sum of the ``rows`` terms 0, 1, 2, ..., each at most ``keys``."""
     rows = max(0, rows)
     growing = min(rows, keys)
     return growing * (growing - 1) // 2 + (rows - growing) * keys

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A field of a case that a kind of mask brings along; ``None`` in cases whose mask has no part of that kind."""
+    """A case field that a kind of mask adds. It is ``None`` in cases whose mask does not include that kind."""
 
     name: str
     form: Literal["integer", "integers", "boolean", "tensor", "text", "requests"]
     default: int | bool | str | None = None
-    """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
+    """``None`` if the default follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
     mistake: Callable[[object], str | None] = mistake_in
-    """Say what is wrong with a value, as the end of a sentence, or return ``None``; of tensors, texts and requests."""
+    """For tensors, texts and requests: return what is wrong with a value, as the end of a sentence, or ``None``."""
 
     def problem(self, value: object) -> str | None:
-        """Why this is not a valid value of the field, in one sentence, or ``None``."""
+        """Return a sentence if this is not a valid value of the field, else ``None``."""
         if self.form == "boolean":
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
         if self.form in ("tensor", "text", "requests"):
@@ -47,7 +47,7 @@ class Parameter:
         return f"{self.name} = {value!r} is not an integer >= {self.least}"
 
     def canonical(self, value: object) -> object:
-        """The one form of a valid value that a case has."""
+        """Return the form in which a case stores a valid value."""
         if self.form == "requests":
             return written(parse_requests(str(value)))
         return tuple(value) if isinstance(value, list) else value
@@ -58,51 +58,51 @@ def _is_int(value: object) -> bool:
 
 
 class Kind(abc.ABC):
-    """A kind of mask: what its queries see, and what others must know of it."""
+    """A kind of mask: the keys that its queries see, and its properties."""
 
     name: ClassVar[str]
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     on_diagonal: ClassVar[bool] = False
-    """Whether ``alignment`` matters where the lengths differ."""
+    """Whether ``alignment`` matters if the lengths differ."""
     by_position: ClassVar[bool] = True
-    """Whether it matters in which order queries and real keys stand."""
+    """Whether the order of queries and of real keys matters."""
     by_batch: ClassVar[bool] = False
-    """Whether the elements of a batch may see different keys."""
+    """Whether elements of a batch may see different keys."""
     causal: ClassVar[bool] = False
-    """Whether queries stop at a key near their own position, so that later tokens can be cut off."""
+    """Whether no query sees far beyond its own position, so that later tokens can be cut off."""
     divisible: ClassVar[bool] = True
-    """Whether the first tokens, and the last queries, make a case with the same mask."""
+    """Whether the first tokens, and the last queries, form a case with the same mask."""
     by_sequence: ClassVar[bool] = True
-    """Whether a sequence of the batch by itself, or with another one beside it, makes a case with the same mask."""
+    """Whether a sequence of the batch by itself, or together with another one, forms a case with the same mask."""
     splits: ClassVar[bool] = False
-    """Whether the keys fall into two parts, each of which makes a case with the same mask."""
+    """Whether the keys can be split into two parts, each of which forms a case with the same mask."""
 
     @abc.abstractmethod
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """Runs of keys that each query of a batch element sees, see :func:`attnbench.cases.masks.row_runs`."""
+        """Return the runs of keys that each query of a batch element sees (:func:`attnbench.cases.masks.row_runs`)."""
 
     def band(self, case: Case) -> Band | None:
-        """The band along the diagonal that this kind describes, or ``None`` if it describes another shape."""
+        """Return the band along the diagonal that this kind describes, or ``None`` if it describes another shape."""
         del case
         return None
 
     def pairs(self, case: Case) -> int | None:
-        """How many query-key pairs it lets through by itself over the batch, if a formula tells."""
+        """Return the query-key pairs that this kind alone lets through, over the batch; ``None`` without a formula."""
         del case
         return None
 
     def runs_to_count(self, case: Case) -> int:
-        """How many runs of keys a query may see: what counting its pairs takes, told without an array."""
+        """Return the most runs of keys that a query may see, an estimate of the cost of counting, without an array."""
         del case
         return 1
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """Defaults of those parameters that follow from the lengths."""
+        """Return the defaults of parameters that follow from the lengths."""
         del batch, seqlen_q, seqlen_kv
         return {}
 
     def problems(self, case: Case) -> list[str]:
-        """The contradictions between its parameters and the case, a sentence each."""
+        """Return a sentence for each contradiction between the parameters and the case."""
         del case
         return []
 
@@ -112,24 +112,24 @@ class Kind(abc.ABC):
         return False
 
     def query_edges(self, case: Case) -> list[int]:
-        """Queries at which the mask changes, and their neighbours; some may lie outside of the sequence."""
+        """Return queries at which the mask changes, and their neighbours; some may lie outside the sequence."""
         del case
         return []
 
     def key_edges(self, case: Case) -> list[int]:
-        """Keys at which the mask changes, and their neighbours; some may lie outside of the sequence."""
+        """Return keys at which the mask changes, and their neighbours; some may lie outside the sequence."""
         del case
         return []
 
     def label(self, case: Case) -> str:
-        """The kind and what tells it apart, in a few words."""
+        """Return the kind and its parameters in a few words."""
         del case
         return self.name
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """How a mistaken implementation might read this kind: ``if ...`` or ``with ...``, and the case's other fields.
+        """Yield ways to misread this kind: a phrase ``if ...`` or ``with ...``, and the changed fields of the case.
 
-        A ``mask`` among these stands in place of this kind alone.
+        A ``mask`` among these replaces this kind alone.
         """
         for parameter in self.parameters:
             value = getattr(case, parameter.name)
@@ -139,7 +139,7 @@ class Kind(abc.ABC):
 
 
 def one_run(case: Case, low: NDArray[np.int64] | int, high: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """One run of keys for each query, cut at both ends of the keys: (seqlen_q, 1, 2)."""
+    """Return one run of keys per query, clipped to the existing keys: (seqlen_q, 1, 2)."""
     low, high = np.clip(low, 0, case.seqlen_kv), np.clip(high, 0, case.seqlen_kv)
     runs = np.empty((case.seqlen_q, 1, 2), np.int64)
     runs[:, 0, 0], runs[:, 0, 1] = low, np.maximum(low, high)
@@ -147,7 +147,7 @@ def one_run(case: Case, low: NDArray[np.int64] | int, high: NDArray[np.int64] | 
 
 
 def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The runs of each row of a matrix of truth, (rows, runs, 2): those without a key come last, from 0 to 0."""
+    """Return the runs of True in each row of a boolean matrix, (rows, runs, 2), padded with empty runs (0, 0)."""
     steps = np.diff(mask.view(np.int8), axis=1, prepend=0, append=0)
     (row, first), (_, beyond) = np.nonzero(steps == 1), np.nonzero(steps == -1)
     nth = np.arange(len(row)) - np.searchsorted(row, row)  # of its row's runs
@@ -164,5 +164,5 @@ def positions(case: Case) -> NDArray[np.int64]:
 
 
 def around(*marks: int) -> list[int]:
-    """Each mark and its two neighbours."""
+    """Return each mark and its two neighbours."""
     return [mark + step for mark in marks for step in (-1, 0, 1)]

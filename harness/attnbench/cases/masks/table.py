@@ -1,4 +1,4 @@
-"""The kinds of masks, and how a mask is written: one kind, or several joined by ``&``, which hide what any hides."""
+"""The kinds of masks, and the text of a mask: one kind, or several joined by ``&``, which intersect."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ MASKS: dict[str, Kind] = {
         BlockSparse(), Ragged(),
     )
 }  # fmt: skip
-"""In the order in which an intersection names them."""
+"""All kinds by name, in the order in which an intersection lists them."""
 MASK_KINDS: tuple[str, ...] = tuple(MASKS)
-"""Every kind: what an implementation declares that takes a mask written out."""
+"""Every kind, for the declaration of an implementation that takes a dense mask."""
 PARAMETERS: dict[str, Parameter] = {
     parameter.name: parameter for kind in MASKS.values() for parameter in kind.parameters
 }
 
 
 def mask_names(mask: str) -> tuple[str, ...]:
-    """The names between the ``&``, as they are written."""
+    """Return the names between the ``&``, unchecked and in the given order."""
     return tuple(name.strip() for name in mask.split("&"))
 
 
 def intersection(names: Iterable[str]) -> str:
-    """The one way to write a mask of these kinds: each once, in the table's order; ``none`` hides nothing."""
+    """Return the canonical text of a mask of these kinds: each once, in the table's order, without ``none``."""
     chosen = {*names} - {"none"}
     return " & ".join(name for name in MASKS if name in chosen) or "none"
 
 
 def canonical(mask: str) -> str:
-    """The canonical spelling of a mask; an unknown kind is returned unchanged, to be refused later."""
+    """Return the canonical spelling of a mask; an unknown kind is returned unchanged, to be refused later."""
     names = mask_names(mask)
     return intersection(names) if {*names} <= {*MASKS} else mask
 
 
 @functools.cache
 def kinds_of(mask: str) -> tuple[Kind, ...]:
-    """The kinds that a case's mask is made of."""
+    """Return the kinds that a case's mask is made of."""
     return tuple(MASKS[name] for name in mask_names(mask))
 
 
 def instead_of(mask: str, name: str, other: str) -> str:
-    """The mask with another one in place of one of its kinds."""
+    """Return the mask with its kind ``name`` replaced by the mask ``other``."""
     return intersection({*mask_names(mask)} - {name} | {*mask_names(other)})

@@ -1,7 +1,7 @@
-"""Which keys each query sees: the intersection of what the kinds of a case's mask show.
+"""Computes the keys that each query sees: the intersection over the kinds of a case's mask.
 
-:func:`row_runs` is where that is settled. Everything else (dense masks, exact FLOP counts, the oracle, block skipping
-in a kernel) follows from it.
+:func:`row_runs` is the definition. Everything else (dense masks, exact FLOP counts, the oracle, block skipping in a
+kernel) follows from it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def row_runs(case: Case, batch_index: int) -> NDArray[np.int64]:
-    """The runs of neighbouring keys that each query of one batch element sees.
+    """Return the runs of neighbouring keys that each query of one batch element sees.
 
     Returns:
         Shape ``(seqlen_q, runs, 2)``: query ``i`` sees the keys ``runs[i, r, 0] <= j < runs[i, r, 1]``. The runs of a
-        query are in order and have hidden keys between them; those that hold no key come last and begin where they end.
-        Most masks have one run; there is always one.
+        query are in order and have hidden keys between them; empty runs, which begin where they end, come last.
+        Most masks have one run; ``runs`` is never 0.
     """
     return functools.reduce(_intersect, (kind.runs(case, batch_index) for kind in kinds_of(case.mask)))
 
@@ -44,14 +44,14 @@ def _intersect(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def row_bounds(case: Case, batch_index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First visible key and first key beyond, for each query of one batch element.
+    """Return the first visible key and the one past the last, for each query of one batch element.
 
     Returns:
         ``(low, high)``, each of shape ``(seqlen_q,)``: query ``i`` sees the keys ``low[i] <= j < high[i]``.
         A row that sees nothing has ``low == high``.
 
     Raises:
-        ValueError: where a query sees several runs of keys (:func:`row_runs`).
+        ValueError: if a query sees several runs of keys (:func:`row_runs`).
     """
     runs = row_runs(case, batch_index)
     if runs.shape[1] > 1:
@@ -71,7 +71,12 @@ def any_visible(case: Case, batch_index: int) -> NDArray[np.bool_]:
 
 
 def within(runs: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each query, of ``(queries, runs, 2)``, sees each key, of ``(keys,)`` or its own ``(queries, keys)``."""
+    """Whether each query sees each key: ``(queries, keys)``.
+
+    Args:
+        runs: the runs of each query, ``(queries, runs, 2)``.
+        keys: ``(keys,)``, or keys of each query, ``(queries, keys)``.
+    """
     seen = (runs[:, 0, :1] <= keys) & (keys < runs[:, 0, 1:])
     for further in range(1, runs.shape[1]):
         seen |= (runs[:, further, :1] <= keys) & (keys < runs[:, further, 1:])
@@ -79,10 +84,10 @@ def within(runs: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_
 
 
 def dense_mask(case: Case) -> NDArray[np.bool_]:
-    """The mask written out, ``True`` where a query sees a key.
+    """Return the mask as a boolean array, ``True`` where a query sees a key.
 
     Returns:
-        Shape ``(batch, 1, seqlen_q, seqlen_kv)``, or ``(1, 1, seqlen_q, seqlen_kv)`` where the batch shares one mask.
+        Shape ``(batch, 1, seqlen_q, seqlen_kv)``, or ``(1, 1, seqlen_q, seqlen_kv)`` if the batch shares one mask.
     """
     keys = np.arange(case.seqlen_kv)
     elements = range(case.batch if batch_varies(case) else 1)
@@ -93,7 +98,7 @@ def dense_mask(case: Case) -> NDArray[np.bool_]:
 
 
 def visible_pairs(case: Case) -> int:
-    """How many query-key pairs the mask lets through, summed over the batch, for one head."""
+    """Count the query-key pairs that the mask lets through for one head, summed over the batch."""
     varies = batch_varies(case)
     counts = [int(np.diff(row_runs(case, b)).sum()) for b in range(case.batch if varies else 1)]
     return sum(counts) * (1 if varies else case.batch)

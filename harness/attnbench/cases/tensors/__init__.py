@@ -1,1 +1,1 @@
-"""Tensors of a case that are a user's own: files, what lies in them, and masks and biases made of them or of a seed."""
+"""Tensors that a user supplies for a case: reading files, and masks and biases from files or from seeds."""

@@ -1,4 +1,4 @@
-"""The error and sentence for a file that lacks what a case takes from it."""
+"""The error for a file that lacks a tensor of a case."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from attnbench.errors import UsageError
 
 
 class TensorError(UsageError):
-    """A file does not hold the tensor that a case takes from it. One sentence."""
+    """A file does not hold the tensor that a case takes from it. The message is one sentence."""
 
 
 def unreadable(text: str, field: str, name: str, error: Exception) -> str:
-    """A sentence for an exception of reading an array, one of :data:`attnbench.cases.tensors.file.UNREADABLE`."""
+    """Return a sentence for an exception of :data:`attnbench.cases.tensors.file.UNREADABLE`."""
     said = error.args[0] if isinstance(error, KeyError) else error
     return f"{field} = {without_digest(text)!r}: no array {name!r} could be read: {said}"

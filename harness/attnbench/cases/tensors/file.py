@@ -1,4 +1,4 @@
-"""Tensors of a user's own, out of ``.npz`` or ``.safetensors``. What a header says is believed as far as it fits."""
+"""Reads a user's tensors from ``.npz`` or ``.safetensors``. A header is checked against the size of the data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 SAFETENSORS = ".safetensors"
 UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
-"""The exceptions of every function here where there is no such file or array, each with a sentence."""
+"""The exceptions that functions here raise if there is no such file or array; each message is a sentence."""
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
-_LARGEST_HEADER = 100_000_000  # as the format says
+_LARGEST_HEADER = 100_000_000  # the format's limit
 _TYPES: dict[str, type[np.generic]] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "BOOL": np.bool_, "U8": np.uint8,
 }  # fmt: skip
@@ -38,7 +38,7 @@ _IN_ARCHIVES = (np.float64, np.float32, np.float16, np.bool_, np.uint8)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An array of a file, without its values."""
+    """The dtype and shape of an array in a file."""
 
     dtype: str
     """``float64``, ``float32``, ``float16``, ``bfloat16``, ``bool`` or ``uint8``."""
@@ -46,21 +46,21 @@ class Entry:
 
 
 def array_of(path: Path, name: str) -> NDArray[np.generic]:
-    """One array of a file, by the name that it has there; bfloat16 comes as float32.
+    """Read one array of a file by its name in the file; bfloat16 is returned as float32.
 
     Raises:
-        OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile: when it cannot be had.
+        OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile: if it cannot be read.
     """
     with _opened(path) as (file, is_archive):
         if not is_archive:
             return _from_safetensors(file, name)
         with _npz_member(file, name) as (member, shape, dtype, in_columns):
-            data = bytearray(member.read(math.prod(shape) * dtype.itemsize))  # which can be written to
+            data = bytearray(member.read(math.prod(shape) * dtype.itemsize))  # bytearray, for a writable array
             return _truth(np.frombuffer(data, dtype).reshape(shape, order="F" if in_columns else "C"))
 
 
 def entry_of(path: Path, name: str) -> Entry:
-    """An array's type and shape, without reading its values; raises as :func:`array_of`."""
+    """Return an array's dtype and shape without reading its values; raises like :func:`array_of`."""
     with _opened(path) as (file, is_archive):
         if not is_archive:
             said, shape, dtype, _ = _safetensors_entry(file, name)
@@ -70,7 +70,7 @@ def entry_of(path: Path, name: str) -> Entry:
 
 
 def names_of(path: Path) -> list[str]:
-    """The names of a file's arrays, in its order; raises as :func:`array_of`."""
+    """Return the names of a file's arrays in the file's order; raises like :func:`array_of`."""
     with _opened(path) as (file, is_archive):
         if not is_archive:
             return [name for name in _safetensors_header(file)[0] if name != "__metadata__"]
@@ -80,10 +80,10 @@ def names_of(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """The file and whether it is an archive; within, whatever else its content makes libraries raise is a ValueError.
+    """Open a file and yield it with whether it is an archive; other exceptions of libraries within become ValueErrors.
 
     Raises:
-        OSError, ValueError: where it cannot be opened.
+        OSError, ValueError: if it cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")  # several processes read it, each from its beginning
@@ -102,7 +102,7 @@ def _archive(file: IO[bytes]) -> zipfile.ZipFile:
 
 @contextlib.contextmanager
 def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, np.dtype[Any], bool]]:
-    """An array of an archive: a file at its values, their shape and type, and whether columns come first."""
+    """Yield an archive member positioned at its values, with shape, dtype, and whether it is in Fortran order."""
     with _archive(file) as archive:
         try:
             about = archive.getinfo(f"{name}.npy")
@@ -129,7 +129,7 @@ def _require_sizes(name: str, shape: object, dtype: np.dtype[Any], size: int) ->
 
 
 def _from_safetensors(file: IO[bytes], name: str) -> NDArray[np.generic]:
-    """The format is a length of 8 bytes, so many bytes of JSON, and the tensors' bytes, row-major, little-endian."""
+    """Read an array. A file is 8 bytes of header length, a JSON header, and row-major, little-endian values."""
     said, shape, dtype, begin = _safetensors_entry(file, name)
     file.seek(begin)
     array = np.frombuffer(bytearray(file.read(math.prod(shape) * dtype.itemsize)), dtype).reshape(shape)
@@ -140,12 +140,12 @@ def _from_safetensors(file: IO[bytes], name: str) -> NDArray[np.generic]:
 
 
 def _truth(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The array; of truth values, whose bytes may be anything in a file, those that are not 0 are true."""
+    """Return the array; in boolean arrays, every byte that is not 0 becomes True, as a file may hold any bytes."""
     return array if array.dtype != np.bool_ else array.view(np.uint8) != 0
 
 
 def _safetensors_header(file: IO[bytes]) -> tuple[dict[str, Any], int, int]:
-    """The header, its length, and that of the file."""
+    """Return the header, its length, and the length of the file."""
     whole = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")
     if not 2 <= size <= min(_LARGEST_HEADER, whole - 8):
@@ -157,7 +157,7 @@ def _safetensors_header(file: IO[bytes]) -> tuple[dict[str, Any], int, int]:
 
 
 def _safetensors_entry(file: IO[bytes], name: str) -> tuple[str, Shape, np.dtype[Any], int]:
-    """Type, shape, and the type and place of a tensor's bytes."""
+    """Return a tensor's type in the header, its shape, its NumPy dtype, and the offset of its bytes."""
     header, size, whole = _safetensors_header(file)
     if name not in header:
         raise KeyError(f"{name} is not among {', '.join(n for n in header if n != '__metadata__')}")

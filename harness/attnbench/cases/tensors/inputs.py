@@ -1,4 +1,4 @@
-"""Queries, keys, values and upstream gradients out of a file."""
+"""Reads queries, keys, values and upstream gradients from a file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ INPUTS = ("q", "k", "v", "dout")
 
 
 def input_problem(text: str, layout: str | None, name: str, shape: Shape) -> str | None:
-    """Why a file does not hold a tensor of this shape, in a sentence, or ``None``; the values are not read.
+    """Return a sentence if a file does not hold a tensor of this shape, else ``None``; the values are not read.
 
     Args:
         text: the file, as :func:`attnbench.cases.tensors.source.stored` reads it.
-        layout: ``bshd`` where tokens come before heads in the file.
+        layout: ``bshd`` if tokens come before heads in the file.
         name: one of :data:`INPUTS`.
-        shape: the case's, with heads before tokens.
+        shape: the tensor's shape in the case, heads before tokens.
     """
     try:
         path = stored(text).path
@@ -45,10 +45,10 @@ def input_problem(text: str, layout: str | None, name: str, shape: Shape) -> str
 
 
 def input_tensor(text: str, layout: str | None, name: str, shape: Shape) -> NDArray[np.generic]:
-    """A tensor of a file, heads before tokens.
+    """Read a tensor of a file and return it with heads before tokens.
 
     Raises:
-        TensorError: where the file does not hold it, or holds something else than was planned with.
+        TensorError: if the file does not hold it, or has changed since the run was planned.
     """
     problem = input_problem(text, layout, name, shape)
     if problem:
@@ -63,12 +63,12 @@ def input_tensor(text: str, layout: str | None, name: str, shape: Shape) -> NDAr
 
 @functools.lru_cache(maxsize=4)
 def remembered_tensor(text: str, layout: str | None, name: str, shape: Shape) -> NDArray[np.generic]:
-    """Like :func:`input_tensor`, but kept for the next head of the same tensor; not to be written to."""
+    """Return what :func:`input_tensor` does, cached for the tensor's other heads; the array must not be written to."""
     return input_tensor(text, layout, name, shape)
 
 
 def in_file(shape: Shape, layout: str | None) -> Shape:
-    """The shape that a tensor of four axes has in its file."""
+    """Return the shape of a tensor in its file; only tensors of four axes differ."""
     if layout != "bshd" or len(shape) != 4:
         return shape
     batch, heads, seqlen, dim = shape

@@ -19,15 +19,15 @@ NAMES: dict[str, tuple[str, ...]] = {
     "blocks": ("blocks", "mask_blocks", "block_mask"),
     "bias": ("bias", "attn_bias", "attention_bias", "position_bias"),
 }
-"""By the name that attnbench has for it; the first that a file holds is taken."""
+"""By attnbench's name; the first name that the file holds is used."""
 
 
 def name_in(path: Path, name: str) -> str:
-    """The name that a file has for a tensor: one of :data:`NAMES`, in any case, alone or behind a dot.
+    """Return a file's name for a tensor: one of :data:`NAMES`, in any letter case, optionally after a dotted prefix.
 
     Raises:
-        KeyError: where it has none, or several that are alike.
-        OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile: where the file cannot be read.
+        KeyError: if it has none, or several that match equally.
+        OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile: if the file cannot be read.
     """
     there = names_of(path)
     for known in ({one: one.lower() for one in there}, {one: one.lower().rpartition(".")[2] for one in there}):

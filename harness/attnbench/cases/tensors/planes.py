@@ -1,8 +1,8 @@
 """Masks, lists of blocks and biases that are tensors: out of a file, or drawn from a seed, so that they need no file.
 
-A drawn mask differs in each element of the batch. Its rows change between seen and hidden at their own rate, from every
-second key to every 128th on average, and one row in 32 sees nothing. A drawn bias differs in each head, too; it is a
-multiple of 1/16 between -8 and 8, which every dtype holds exactly, and -inf for one key in 32.
+A drawn mask differs between elements of the batch. Each row alternates between visible and hidden at its own rate, from
+every second key to every 128th on average, and one row in 32 sees nothing. A drawn bias also differs between heads; it
+is a multiple of 1/16 between -8 and 8, which every dtype represents exactly, and -inf for one key in 32.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _MISREAD: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "first:": lambda tensor: tensor[:1],
     "first-head:": lambda tensor: tensor[:, :1],
 }
-"""How a mistaken implementation might read a tensor; a text that begins so is no case's own."""
+"""Ways to misread a tensor. A text with such a prefix never comes from a user."""
 
 
 def misread(how: str, text: str) -> str:
-    """The text of a tensor that is read in a mistaken way."""
+    """Return the text of a tensor as misread by one of ``_MISREAD``."""
     assert f"{how}:" in _MISREAD
     return f"{how}:{text}"
 
 
 @functools.lru_cache(maxsize=2)
 def mask_tensor(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> NDArray[np.bool_]:
-    """A mask, True where a query sees a key: broadcastable to (batch, 1, seqlen_q, seqlen_kv), four axes.
+    """Return a mask, True where a query sees a key: four axes, broadcastable to (batch, 1, seqlen_q, seqlen_kv).
 
     Raises:
-        TensorError: where its file does not hold it.
+        TensorError: if its file does not hold it.
     """
     found = _tensor(text, "mask", (batch, 1, seqlen_q, seqlen_kv))
     if found.dtype == np.uint8 and not np.isin(found, (0, 1)).all():
@@ -58,10 +58,10 @@ def mask_tensor(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> NDArray
 
 @functools.lru_cache(maxsize=2)
 def bias_tensor(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: int) -> NDArray[np.floating]:
-    """A bias of scores: broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), four axes; -inf hides a key.
+    """Return a bias, -inf where a key is hidden: four axes, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv).
 
     Raises:
-        TensorError: where its file does not hold it, or it holds NaN or +inf.
+        TensorError: if its file does not hold it, or it holds NaN or +inf.
     """
     found = _tensor(text, "bias", (batch, heads_q, seqlen_q, seqlen_kv))
     bias: NDArray[np.floating] = found.astype(np.float64 if found.dtype == np.float64 else np.float32)
@@ -101,12 +101,12 @@ def blocks_problem(text: str, rows: int, keys: int) -> str | None:
 
 
 def mask_problem(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> str | None:
-    """Why a text gives no mask of these sizes, values included, in a sentence, or ``None``."""
+    """Return a sentence if a file does not hold a valid mask of these sizes, else ``None``; its values are read."""
     return _problem_of_values(text, lambda: mask_tensor.__wrapped__(text, batch, seqlen_q, seqlen_kv))
 
 
 def bias_problem(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: int) -> str | None:
-    """Why a text gives no bias of these sizes, values included, in a sentence, or ``None``."""
+    """Return a sentence if a file does not hold a valid bias of these sizes, else ``None``; its values are read."""
     return _problem_of_values(text, lambda: bias_tensor.__wrapped__(text, batch, heads_q, seqlen_q, seqlen_kv))
 
 
@@ -120,7 +120,7 @@ def _problem_of_values(text: str, read: Callable[[], object]) -> str | None:
 
 
 def _problem_of_header(text: str, name: str, wanted: Shape) -> str | None:
-    """Why a file does not hold a mask or a bias that broadcasts to a shape, or ``None``; the values are not read."""
+    """Return a sentence if a file holds no mask or bias that broadcasts to ``wanted``, else ``None``, by its header."""
     try:
         path = stored(text).path
         found = entry_of(path, name_in(path, name))

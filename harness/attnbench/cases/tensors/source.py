@@ -1,9 +1,9 @@
 """The source of a tensor's values: a seed, ``random:7``, or a file, ``/data/mask.npz#sha256:0123456789abcdef``.
 
-Behind a seed may stand the axes along which what is drawn is broadcast, ``random:7:batch+heads``.
+A seed may be followed by the axes along which the tensor is broadcast, ``random:7:batch+heads``.
 
-The digest is that of the file's bytes. A plan adds it, so that a case is known by what its file holds and not by where
-it lies, and whoever reads the file later notices that it is another.
+The digest is that of the file's bytes. A plan adds it, so that a case is identified by the content of its file and not
+by its path, and a later reader notices if the file has changed.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _LARGEST_SEED = 2**63 - 1
 
 
 class ChangedError(ValueError):
-    """A file no longer holds what was planned with. One sentence."""
+    """A file has changed since the run was planned. The message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensors:
-    """A file, and what it is known to hold."""
+    """A file and its expected digest."""
 
     path: Path
     digest: str | None
-    """Sixteen hexadecimal digits of the SHA-256 of its bytes, where that is known."""
+    """Sixteen hexadecimal digits of the SHA-256 of its bytes, if known."""
 
     @property
     def text(self) -> str:
-        """The way it is written in a case."""
+        """The file as written in a case."""
         return f"{self.path}#sha256:{self.digest}" if self.digest else str(self.path)
 
     def checked(self) -> Path:
-        """The path of the file, which holds what it is known to hold.
+        """Verify the digest, if known, and return the path of the file.
 
         Raises:
-            ChangedError: where it holds something else.
-            OSError, ValueError: where it cannot be read.
+            ChangedError: if the file has another digest.
+            OSError, ValueError: if it cannot be read.
         """
         if self.digest is not None and digest_of(self.path) != self.digest:
             raise ChangedError("it holds other bytes than when the run was planned")
@@ -55,24 +55,24 @@ class StoredTensors:
 
 
 def stored(text: str) -> StoredTensors:
-    """The file that a text names."""
+    """Parse the text of a file, ``PATH[#sha256:DIGEST]``."""
     known = _DIGEST.search(text)
     return StoredTensors(Path(text[: known.start()] if known else text), known and known[1])
 
 
 def seed_of(text: str) -> int | None:
-    """The seed of ``random:SEED[:AXES]``, or ``None`` where the text names a file."""
+    """Return the seed of ``random:SEED[:AXES]``, or ``None`` if the text names a file."""
     return int(text.removeprefix(RANDOM).partition(":")[0]) if text.startswith(RANDOM) else None
 
 
 def drawn_shape(text: str, whole: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what is drawn: 1 along the axes that ``random:SEED:AXES`` names."""
+    """Return the shape of the drawn tensor: 1 along the axes that ``random:SEED:AXES`` names."""
     broadcast = text.removeprefix(RANDOM).partition(":")[2].split("+")
     return tuple(1 if axis in broadcast else size for axis, size in zip(AXES, whole, strict=True))
 
 
 def mistake_in(text: object) -> str | None:
-    """Why this names neither a seed nor a file, as the end of a sentence, or ``None``."""
+    """Return why this names neither a seed nor a file, as the end of a sentence, or ``None``."""
     if not isinstance(text, str) or not text or "\0" in text:
         return "is not the path of a file, nor random:SEED"
     if not text.startswith(RANDOM):
@@ -86,18 +86,18 @@ def mistake_in(text: object) -> str | None:
 
 
 def without_path(text: str) -> str:
-    """The text of a file whose content is known, less its path; any other as it is."""
+    """Return only the digest of a file whose digest is known; other texts unchanged."""
     known = _DIGEST.search(text)
     return known[0] if known else text
 
 
 def without_digest(text: str) -> str:
-    """The text as somebody typed it."""
+    """Return the text without its digest, as the user typed it."""
     return _DIGEST.sub("", text)
 
 
 def short(text: str) -> str:
-    """For people: the seed, or the name of the file and, where that does not begin so, a part of its digest."""
+    """Return a text for display: the seed, or the file's name and part of the digest, unless the name begins so."""
     if text.startswith(RANDOM):
         return text
     named = stored(text)
@@ -106,10 +106,10 @@ def short(text: str) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a file's bytes; remembered while its size and its time of change stay.
+    """Return the digest of a file's bytes; cached while its size and times of change stay the same.
 
     Raises:
-        OSError, ValueError: where it cannot be read, or is no regular file.
+        OSError, ValueError: if it cannot be read, or is not a regular file.
     """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
@@ -119,7 +119,7 @@ def digest_of(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, size: int, *_about: int) -> str:
-    """Read no more than ``size`` bytes: there are files without an end."""
+    """Compute the digest of at most ``size`` bytes, as some files have no end."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while size > 0 and (part := file.read(min(size, 2**20))):

@@ -1,1 +1,1 @@
-"""Attention that a program computes itself, in plain torch."""
+"""Recognises attention that a program computes itself in plain torch."""

@@ -1,4 +1,4 @@
-"""Finds attention that a program computes itself: a product, a softmax, and another product."""
+"""Recognises attention that a program computes itself: a product, a softmax, and another product."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ByHand:
         self._interceptor = interceptor
         self._followed: Any = WeakIdKeyDictionary()
         self.heads: int | None = None
-        """How many heads lie in one axis with the batch, where the program is known to do that."""
+        """Number of heads that share an axis with the batch, if known."""
 
     def wants(self, name: str) -> bool:
         """Whether a function of this name is to be run by :meth:`run`."""
@@ -46,7 +46,7 @@ class ByHand:
         return bool(self._followed.data)
 
     def run(self, function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Run a function of torch, and follow what it does to scores."""
+        """Run a function of torch, and track its effect on scores."""
         place = self._place(args)
         if name in PRODUCTS:
             args = args if place is not None else [_alias(x) for x in args]
@@ -67,7 +67,7 @@ class ByHand:
         return out
 
     def _place(self, args: Sequence[Any]) -> int | None:
-        """Which argument is followed; none for most functions."""
+        """Return the index of the tracked argument; ``None`` for most functions."""
         if not len(self._followed):
             return None
         tensors = [i for i, x in enumerate(args[:3]) if isinstance(x, torch.Tensor)]
@@ -76,7 +76,7 @@ class ByHand:
     def _scores(
         self, product: Product, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """A matrix product that may be attention scores; it is once a softmax is applied to it."""
+        """Run and track a matrix product that may be attention scores, if a softmax of it follows."""
         before = time.perf_counter_ns()
         out = function(*args, **kwargs)
         spent_ns = time.perf_counter_ns() - before
@@ -109,7 +109,7 @@ class ByHand:
         self, scores: Scores, product: Product, function: Callable[..., Any], args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:  # fmt: skip
-        """The product of probabilities and values."""
+        """Answer the product of probabilities and values as an attention call."""
         problem, call = scores.problem, None
         if problem is None:
 
@@ -165,14 +165,14 @@ class ByHand:
 
 
 def _alias(x: Any) -> Any:
-    """The same tensor, as the graph's next step: what goes back to it is this product's gradient alone."""
+    """Return a view as a new node of autograd's graph, whose gradient is that of this product alone."""
     if not isinstance(x, torch.Tensor) or isinstance(x, torch.nn.Parameter):
         return x
     return x.view_as(x) if x.requires_grad and torch.is_grad_enabled() else x
 
 
 def _of_unknown(scores: Any, probabilities: Tensor) -> Scores:
-    """Probabilities of which nothing else is known."""
+    """Return the entry of probabilities of unknown origin."""
     return Scores(
         q=scores,
         k=scores,
@@ -184,7 +184,7 @@ def _of_unknown(scores: Any, probabilities: Tensor) -> Scores:
 
 
 def _mask(scores: Scores, *, grouped: bool) -> Tensor | None:
-    """One mask, with four axes, of all that was hidden and added."""
+    """Combine all hidden keys and added tensors into one mask of four axes."""
     visible = None
     for hidden in scores.hidden:
         one = _four_axes(~hidden, scores.lead, grouped=grouped)
@@ -199,10 +199,10 @@ def _mask(scores: Scores, *, grouped: bool) -> Tensor | None:
 
 
 def _four_axes(x: Tensor, lead: tuple[int, ...], *, grouped: bool, expand: bool = True) -> Tensor:
-    """(batch, heads, rows, columns) of (..., rows, columns); axes of length one stay so where that is enough.
+    """Reshape (..., rows, columns) to (batch, heads, rows, columns); axes of length 1 are kept where possible.
 
-    With ``grouped`` the heads are two axes: those of the keys, and of the queries that share one. With ``expand`` axes
-    that become one are as long as the scores'.
+    With ``grouped``, heads are two axes: key heads, and query heads that share a key head. With ``expand``, axes that
+    are merged are first expanded to the scores' lengths.
     """
     x = x[(None,) * (len(lead) + 2 - x.dim())]
     if len(lead) < 2:

@@ -1,4 +1,4 @@
-"""Products of two tensors, however a program writes them."""
+"""Reads products of two tensors from the various functions that compute them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PRODUCTS = frozenset(("matmul", "__matmul__", "bmm", "baddbmm", "einsum"))
-"""Names of torch's functions that multiply two tensors, but for those of matrices alone."""
+"""Names of torch's functions that multiply two tensors, except those for plain matrices."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Product:
-    """``left @ right``, both with the axes of their batch first."""
+    """``left @ right``, both with their batch axes first."""
 
     left: Tensor
     """(..., rows, inner)."""
     right: Tensor
     """(..., inner, columns)."""
     given: tuple[Tensor, Tensor]
-    """Left and right as the program hands them over."""
+    """Left and right as the program passes them."""
     added: tuple[Tensor, float] | None = None
     """A tensor that is added to the product, and its factor."""
     factor: float = 1.0
     is_in_order: bool = True
     """Whether the program asks for (..., rows, columns)."""
     to_program: Callable[[Tensor], Tensor] = lambda product: product
-    """Gives a product (..., rows, columns) the order of axes that the program asks for."""
+    """Permutes a product (..., rows, columns) to the order of axes that the program asks for."""
     from_program: Callable[[Tensor], Tensor] = lambda product: product
-    """The other way."""
+    """The inverse of ``to_program``."""
 
 
 def product_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Product | None:
-    """The product that a call to a function in ``PRODUCTS`` computes; ``None`` unless it multiplies two tensors."""
+    """Return the product that a function in ``PRODUCTS`` computes; ``None`` unless it multiplies two tensors."""
     if kwargs.keys() - {"beta", "alpha"}:
         return None
     if name == "einsum":
@@ -54,7 +54,7 @@ def product_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pro
 
 
 def _of_einsum(equation: str, a: Any, b: Any) -> Product | None:
-    """A sum over one axis that both operands have, with every other axis in the result."""
+    """Return the product of an einsum over one axis of both operands, with every other axis in the result."""
     inputs, arrow, out = equation.replace(" ", "").partition("->")
     operands = inputs.split(",")
     if not arrow or len(operands) != 2 or "." in equation:

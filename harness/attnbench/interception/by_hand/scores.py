@@ -1,4 +1,4 @@
-"""Scores on their way from queries and keys to probabilities, as plain torch computes them step by step."""
+"""Tracks scores from queries and keys to probabilities through the steps of plain torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """How a tensor came from the scores of queries and keys, or from their probabilities."""
+    """The origin of a tensor of scores or probabilities: queries, keys, and all steps since."""
 
     q: Tensor
     """(..., seqlen_q, head_dim)."""
@@ -26,10 +26,10 @@ class Scores:
     """(..., seqlen_kv, head_dim)."""
     given: tuple[Tensor, Tensor]
     lead: tuple[int, ...]
-    """The axes before the last two, of which the last are the heads where there are two or more."""
+    """The axes before the last two; if there are two or more, the last of them are the heads."""
     scale: float = 1.0
     within_tanh: float | None = None
-    """The scale before a hyperbolic tangent, where there is one; ``scale`` is the factor behind it."""
+    """The scale before a tanh, if there is one; ``scale`` is then the factor after it."""
     added: tuple[tuple[Tensor, float], ...] = ()
     hidden: tuple[Tensor, ...] = ()
     """True where a query does not see a key."""
@@ -37,33 +37,33 @@ class Scores:
     are_probabilities: bool = False
     spent_ns: int = 0
     problem: str | None = None
-    """Why they are no attention's."""
+    """Why they do not belong to attention that can be described."""
 
     def with_heads(self, heads: int) -> Scores:
-        """The same, where batch and heads are one axis, taken apart."""
+        """Return the scores with the joint axis of batch and heads split."""
         q, k = (x.unflatten(0, (-1, heads)) for x in (self.q, self.k))  # type: ignore[no-untyped-call]
         return dataclasses.replace(self, q=q, k=k, lead=q.shape[:2])
 
     def lost(self, problem: str) -> Scores:
-        """The same, where a step is not understood; the first such step is the reason."""
+        """Return the scores marked as not understood; the first such problem is kept."""
         return dataclasses.replace(self, problem=self.problem or problem)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """A function of torch that was called with the scores."""
+    """A call of a torch function with the scores."""
 
     name: str
     others: Sequence[Any]
-    """Its arguments but for the scores."""
+    """Its other arguments."""
     place: int
-    """Which argument the scores are."""
+    """Index of the scores among the arguments."""
     kwargs: Mapping[str, Any]
     out: Tensor
 
 
 def after(scores: Scores, step: Step) -> Scores:
-    """The scores after a function of torch."""
+    """Return the scores after a step."""
     follow = _STEPS.get(step.name.removesuffix("_"))
     if follow is None:
         return scores.lost(f"{step.name} of scores is not followed")
@@ -101,7 +101,7 @@ def _scaled(scores: Scores, factor: float) -> Scores:
 
 
 def with_added(scores: Scores, tensor: Any, factor: float) -> Scores:
-    """The scores and a tensor, or a number, which changes no probability."""
+    """Return the scores plus a tensor, or plus a number, which changes no probability."""
     if scores.are_probabilities:
         raise ValueError("something is added to probabilities")
     if not isinstance(tensor, torch.Tensor):
@@ -153,12 +153,12 @@ def _same(scores: Scores, _step: Step) -> Scores:
 
 
 def _view(scores: Scores, step: Step) -> Scores:
-    """Another order of the axes before the last two: heads of their own, or heads and batch in one."""
+    """Handle a change of the axes before the last two: batch and heads split or merged."""
     lead = step.out.shape[:-2]
     if step.out.shape[-2:] != (scores.q.shape[-2], scores.k.shape[-2]):
         raise ValueError("queries or keys are taken apart")
     if len(lead) <= len(scores.lead):
-        return scores  # batch and heads in one: where heads were told, they are known
+        return scores  # merged; the known axes stay valid
 
     def apart(x: Tensor) -> Tensor:
         return x.expand(*scores.lead, *x.shape[-2:]).reshape(*lead, *x.shape[-2:])
@@ -174,7 +174,7 @@ def _view(scores: Scores, step: Step) -> Scores:
 
 
 def _fitted(tensor: Tensor, scores: Scores) -> Tensor:
-    """The mask with the axes of the scores, batch and heads separate where the number of heads is known."""
+    """Reshape a mask to the axes of the scores, with batch and heads split if the number of heads is known."""
     if tensor.dim() == 3 and len(scores.lead) == 2 and tensor.shape[0] == math.prod(scores.lead) > 1:
         return tensor.reshape(*scores.lead, *tensor.shape[-2:])
     return tensor[(None,) * (len(scores.lead) + 2 - tensor.dim())]

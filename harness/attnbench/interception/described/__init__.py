@@ -1,4 +1,4 @@
-"""Says a call in the words of a case, exactly or not at all."""
+"""Describes a call as a case, exactly or not at all."""
 
 from attnbench.interception.described.known_masks import KnownMasks
 from attnbench.interception.described.spec import CallSpec, Reason, described

@@ -1,4 +1,4 @@
-"""The masks that were recognised last. All layers of a model have the same one, and recognising it reads it often."""
+"""Cache of recently recognised masks: all layers of a model share one, and recognising it is slow."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
     from attnbench.interception.described.masks import MaskFields
 
-_MOST = 4  # a model has few at once: of full and of windowed layers, of an encoder and of a decoder
+_MOST = 4  # a model uses few at a time: for full and windowed layers, for encoder and decoder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitMask:
-    """A mask as a case says it."""
+    """A mask as the fields of a case, and a bias."""
 
     mask: MaskFields
     bias: Tensor | None
-    """Values that a mask of floats adds to the scores of keys that it shows; ``None`` where that is nothing."""
+    """Values that a float mask adds to the scores of visible keys; ``None`` if they are all 0."""
 
 
 class KnownMasks:
-    """Keeps copies of masks, as a program may change its own."""
+    """Keeps copies of masks, as the program may modify its own."""
 
     def __init__(self) -> None:
         self._known: collections.deque[tuple[Tensor, tuple[object, ...], SplitMask]] = collections.deque(maxlen=_MOST)
 
     def split(self, mask: Tensor, rule: tuple[object, ...], split: Callable[[], SplitMask]) -> SplitMask:
-        """The answer for a mask: the known one, or that of ``split``.
+        """Return the cached answer for a mask, or else that of ``split``.
 
-        ``rule`` is whatever else the answer depends on.
+        ``rule`` is everything else that the answer depends on.
         """
         for known, its_rule, answer in self._known:
             if rule == its_rule and known.dtype == mask.dtype and known.shape == mask.shape and _equal(known, mask):
@@ -48,7 +48,7 @@ class KnownMasks:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """By NumPy on a CPU: torch would wake its threads for it, which takes longer where they are busy."""
+    """Compare two tensors, on a CPU with NumPy: torch would wake its threads, which is slow if they are busy."""
     if not one.is_cpu or not other.is_cpu:
         return one.device == other.device and torch.equal(one, other)
     if one.dtype == torch.bfloat16:

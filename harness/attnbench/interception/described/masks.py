@@ -1,4 +1,4 @@
-"""Says a mask in the words of a case. A kind is named only where the named mask, written out, is the same one."""
+"""Recognises masks as kinds of a case's masks. A kind is named only if its dense mask is exactly the given one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TENSOR = "tensor"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MaskFields:
-    """The fields of a case that say its mask; ``tensor`` is what those of kind ``tensor`` take from a file."""
+    """The mask fields of a case; ``tensor`` holds the mask of kind ``tensor``, which a case takes from a file."""
 
     mask: str = "none"
     alignment: Alignment = "top_left"
@@ -39,25 +39,25 @@ class MaskFields:
     """Boolean, broadcastable to (batch, 1, seqlen_q, seqlen_kv)."""
 
     def fields(self) -> dict[str, object]:
-        """Keyword arguments of :func:`make_case`, without the file; those that say nothing are left out."""
+        """Return keyword arguments of :func:`make_case`, without the file and without absent fields."""
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != TENSOR}
         if said["alignment"] == "top_left":
             del said["alignment"]
         return {name: value for name, value in said.items() if value is not None}
 
     def without_tensor(self) -> MaskFields:
-        """The kinds that fields alone say."""
+        """Return the fields without the kind ``tensor``."""
         mask = " & ".join(name for name in mask_names(self.mask) if name != TENSOR) or "none"
         return dataclasses.replace(self, mask=mask, tensor=None)
 
     def joined(self, other: str, **more: object) -> MaskFields:
-        """The intersection with another kind."""
+        """Return the intersection with another kind."""
         mask = other if self.mask == "none" else f"{self.mask} & {other}"
         return dataclasses.replace(self, mask=mask, **more)  # type: ignore[arg-type]  # fields of this class
 
 
 def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv: int) -> MaskFields:
-    """The mask in as few words as say it exactly, else as a tensor.
+    """Return the simplest fields that describe the mask exactly, else the mask as a tensor.
 
     ``visible`` is true where a query sees a key, broadcastable to (batch, seqlen_q, seqlen_kv).
     """
@@ -87,7 +87,7 @@ def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv:
 
 @dataclasses.dataclass(frozen=True)
 class _Bounds:
-    """The one run of keys that each query sees, both (elements, seqlen_q); of queries that see none, 0 and 0."""
+    """The single run of keys that each query sees: bounds (elements, seqlen_q), both 0 for queries that see no key."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -95,7 +95,7 @@ class _Bounds:
 
     @classmethod
     def of(cls, seen: NDArray[np.bool_]) -> _Bounds | None:
-        """The runs of (elements, seqlen_q, seqlen_kv); ``None`` where a query sees several."""
+        """Return the runs of a mask (elements, seqlen_q, seqlen_kv); ``None`` if a query sees several."""
         keys = seen.shape[-1]
         counts = seen.sum(axis=-1)
         low = np.where(counts > 0, seen.argmax(axis=-1), 0)
@@ -103,7 +103,7 @@ class _Bounds:
         return cls(low, high, keys) if (high - low == counts).all() else None
 
     def paddings(self, batch: int) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
-        """The kinds of padding that hide the first or last keys of each element, or both, with their fields."""
+        """Return the kinds of padding that hide the first or last keys of each element, or both, with their fields."""
         starts = np.where(self.low < self.high, self.low, self.seqlen_kv).min(axis=1)
         first, beyond = (
             tuple(int(n) for n in np.broadcast_to(ends, batch)) for ends in (starts, self.high.max(axis=1))
@@ -113,7 +113,7 @@ class _Bounds:
         return [("key_padding", right), ("left_padding", left), ("key_padding & left_padding", both)]
 
     def are_of(self, said: MaskFields, batch: int) -> bool:
-        """Whether the said mask is this one, for each element of the batch."""
+        """Whether the described mask equals this one for each element of the batch."""
         case = _case(said, batch, self.low.shape[1], self.seqlen_kv)
         if case is None:
             return False
@@ -128,7 +128,7 @@ class _Bounds:
 
 
 def _case(said: MaskFields, batch: int, seqlen_q: int, seqlen_kv: int) -> Case | None:
-    """A case with this mask, or ``None`` where it makes none."""
+    """Return a case with this mask, or ``None`` if the fields are invalid."""
     try:
         return make_case(batch=batch, seqlen_q=seqlen_q, seqlen_kv=seqlen_kv, **said.fields())
     except CaseError:
@@ -136,7 +136,7 @@ def _case(said: MaskFields, batch: int, seqlen_q: int, seqlen_kv: int) -> Case |
 
 
 def _shapes(seen: NDArray[np.bool_]) -> Iterator[MaskFields]:
-    """Masks that what any element of the batch sees, (seqlen_q, seqlen_kv), may be, the simplest first."""
+    """Yield candidate masks for the union over the batch, (seqlen_q, seqlen_kv), the simplest first."""
     alignments: tuple[Literal["top_left"], Literal["bottom_right"]] = ("top_left", "bottom_right")
     for alignment in alignments:
         yield MaskFields(mask="causal", alignment=alignment)
@@ -147,7 +147,7 @@ def _shapes(seen: NDArray[np.bool_]) -> Iterator[MaskFields]:
     low, high = seen[rows].argmax(axis=1), keys - seen[rows, ::-1].argmax(axis=1)
     for alignment in alignments:
         place = rows + (keys - queries if alignment == "bottom_right" else 0)
-        # A side that the ends of the keys cut in each row has no length of its own: it is as long as all keys.
+        # A side that the first key cuts off in every row has no length of its own; all keys are taken.
         left = int((place - low).max()) if low.any() else keys
         right = int((high - 1 - place).max())
         yield MaskFields(

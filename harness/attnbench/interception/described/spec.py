@@ -1,4 +1,4 @@
-"""Says a call in the words of a case."""
+"""Describes a call as a case."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from attnbench.interception.call import AttentionCall
 
 HIDDEN = -1e4
-"""The largest value with which a float mask hides a key: such a key's probability is nothing in float64 too, unless
-scores reach thousands. It is more than the least number of float16, and than the usual -10000."""
+"""The largest value of a float mask that counts as hiding a key: its probability underflows even in float64, unless
+scores reach thousands. The lowest float16 number, and the customary -10000, do not exceed it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Why a call is no case; one sentence."""
+    """Why a call cannot be described as a case; one sentence."""
 
     sentence: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CallSpec:
-    """A call as an ``attention`` case, but for its mode and its files."""
+    """A call as an ``attention`` case, without its mode and its files."""
 
     batch: int
     heads_q: int
@@ -63,11 +63,11 @@ class CallSpec:
 
 
 def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
-    """The case that states the call exactly, or the reason why no case does.
+    """Return the case that describes the call exactly, or the reason why no case does.
 
     What is left out is dropout, with which no case is timed.
 
-    ``known`` are masks that were recognised before, among which its own may be.
+    ``known`` caches masks that were recognised before.
     """
     q, k, v = call.q, call.k, call.v
     problem = _problem(call)
@@ -102,7 +102,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
 
 
 _WITHOUT_FILES = {"mask": "none", "score_mod": "none"}
-"""A mask is checked as it is recognised, and files are there later."""
+"""Fields for validation: masks are checked when they are recognised, and files do not exist yet."""
 
 
 def _memory(*tensors: Tensor) -> str:
@@ -121,7 +121,7 @@ def _order(x: Tensor) -> str:
 
 
 def _problem(call: AttentionCall) -> str | None:
-    """Why queries, keys and values are none of a case's."""
+    """Return why queries, keys and values cannot belong to a case, or ``None``."""
     q, k, v = call.q, call.k, call.v
     if not q.dtype == k.dtype == v.dtype:
         return f"its dtypes differ: {q.dtype}, {k.dtype}, {v.dtype}"
@@ -139,7 +139,7 @@ def _problem(call: AttentionCall) -> str | None:
 
 
 def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor | None] | Reason:
-    """The mask of the call, and the bias that it adds to the scores."""
+    """Return the mask of the call, and the bias that is added to the scores."""
     bias = None if call.bias is None or not bool(call.bias.any()) else call.bias
     if bias is not None and not bool((bias < torch.inf).all()):
         return Reason("its bias holds NaN or +inf")
@@ -150,7 +150,7 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
         largest = mask.amax(-1)
         if not bool((largest < torch.inf).all()):
             return Reason("its mask holds NaN or +inf")
-        if bool((largest <= HIDDEN).all()):  # equal numbers in a row change no probability, however low they are
+        if bool((largest <= HIDDEN).all()):  # equal values in a row change no probability, however low
             return Reason("its mask would hide every key from every query")
     sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
     split = known.split(mask, (call.causal, call.window, sizes), lambda: _split_mask(mask, call))
@@ -172,12 +172,12 @@ def _split_mask(mask: Tensor, call: AttentionCall) -> SplitMask:
 
 
 def _visible(mask: Tensor) -> Tensor:
-    """True where a query sees a key."""
+    """Return a boolean mask, True where a query sees a key."""
     return mask if mask.dtype == torch.bool else mask > HIDDEN
 
 
 def _by_rule(call: AttentionCall) -> MaskFields:
-    """The mask that the diagonal and a window make."""
+    """Return the mask given by ``causal`` and ``window``."""
     corners_coincide = call.q.shape[2] == call.k.shape[2]
     alignment = "top_left" if corners_coincide or call.causal is None else call.causal
     if call.window is not None and call.window <= call.k.shape[2]:
@@ -189,7 +189,7 @@ def _by_rule(call: AttentionCall) -> MaskFields:
 
 
 def _recognised(visible: Tensor, call: AttentionCall) -> MaskFields:
-    """The mask of a tensor (batch or 1, seqlen_q or 1, seqlen_kv or 1), and of the rule where there is one too."""
+    """Recognise a mask (batch or 1, seqlen_q or 1, seqlen_kv or 1), intersected with that of :func:`_by_rule`."""
     sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
     seen = visible.numpy(force=True)
     rule = _by_rule(call)

@@ -1,1 +1,1 @@
-"""Ways by which a call can be seen, each installed and taken away again."""
+"""Hooks that intercept calls, each with its installation and removal."""

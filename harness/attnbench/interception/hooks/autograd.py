@@ -1,4 +1,4 @@
-"""Sees when backward passes run."""
+"""Hooks into the start of backward passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def backward_passes(around: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
-    """Give each backward pass a context while the block runs, however it was started."""
+    """Wrap each backward pass within the block in a context, whichever function starts it."""
     import torch
     from torch import autograd
 

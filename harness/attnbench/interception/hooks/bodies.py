@@ -1,4 +1,4 @@
-"""Functions of torch which are written in Python, without their question whether a mode answers in their place."""
+"""Copies of torch's Python functions without their dispatch to ``__torch_function__``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _QUESTIONS = ("has_torch_function", "has_torch_function_unary")
 
 
 def body_of(function: Any) -> Callable[..., Any]:
-    """The function, which within a mode runs its own lines, so that the mode sees what they call."""
+    """Return a copy that runs its own body even within a mode, so that the mode sees its inner calls."""
     without = {**function.__globals__, **dict.fromkeys(_QUESTIONS, lambda _: False)}
     own = types.FunctionType(function.__code__, without, function.__name__, function.__defaults__, function.__closure__)
     own.__kwdefaults__ = function.__kwdefaults__

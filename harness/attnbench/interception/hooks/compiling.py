@@ -1,4 +1,4 @@
-"""Lets compiled models run uncompiled, so that their attention can be seen."""
+"""Makes compiled models run uncompiled, so that their attention can be intercepted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class Uncompiled:
-    """Asks torch's compiler to stand aside, once the program has imported it: that takes seconds."""
+    """Disables torch's compiler once the program has imported it, as importing it takes seconds."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._is_installed = False
 
     def install(self) -> None:
-        """Watch for the compiler."""
+        """Disable the compiler now or when the program first compiles."""
         import torch
 
         original = torch.compile
@@ -30,7 +30,7 @@ class Uncompiled:
         self.stand_aside_if_imported()
 
     def stand_aside_if_imported(self) -> None:
-        """Stop compiled code from running where the compiler has been imported by now."""
+        """Disable compiled code if the compiler has been imported by now."""
         if not self._is_installed and "torch._dynamo.eval_frame" in sys.modules:
             import torch
 
@@ -38,5 +38,5 @@ class Uncompiled:
             self._stack.enter_context(torch.compiler.set_stance("force_eager"))
 
     def remove(self) -> None:
-        """Let compiled code run again."""
+        """Enable compiled code again."""
         self._stack.close()

@@ -1,4 +1,4 @@
-"""Sees calls of torch's functions, among them those that compute attention."""
+"""Intercepts calls of torch's functions, including those that compute attention."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Interceptor:
-    """Hands calls to the handler, once each: what the handler or the original computes is not looked at."""
+    """Passes each call to the handler once: functions within the handler or the original call are not inspected."""
 
     def __init__(self, handler: Handler, unmatched: Unmatched, modules: Modules, at_once: AtOnce | None = None) -> None:
         self.handler = handler
@@ -40,7 +40,7 @@ class Interceptor:
         self.modules = modules
         self.at_once = at_once
         self.functions = 0
-        """Calls of torch's functions that were looked at."""
+        """Number of calls of torch's functions that were inspected."""
         self.own_ns = 0
         """Time that describing calls took, beyond looks at functions."""
         self._is_closed = False
@@ -57,7 +57,7 @@ class Interceptor:
 
     @contextlib.contextmanager
     def not_looking(self) -> Iterator[None]:
-        """Let what this thread computes in the block go by."""
+        """Do not intercept calls of this thread within the block."""
         before, self._here.answering = self.is_answering, True
         try:
             with self.mode_off():
@@ -73,7 +73,7 @@ class Interceptor:
 
     @contextlib.contextmanager
     def own_time(self) -> Iterator[None]:
-        """Count the time of the block."""
+        """Add the time of the block to ``own_ns``."""
         before = time.perf_counter_ns()
         try:
             yield
@@ -81,7 +81,7 @@ class Interceptor:
             self.own_ns += time.perf_counter_ns() - before
 
     def answer(self, call: AttentionCall) -> Tensor:
-        """The handler's output of a call."""
+        """Return the handler's output for a call."""
         with self.not_looking():
             return self.handler(call)
 
@@ -97,7 +97,7 @@ class Interceptor:
 
     @contextlib.contextmanager
     def in_this_thread(self) -> Iterator[None]:
-        """Watch torch's functions in this thread; within itself it does nothing."""
+        """Intercept torch's functions in this thread; nested uses do nothing."""
         if getattr(self._here, "watching", False):
             yield
             return
@@ -132,7 +132,7 @@ class _Mode(TorchFunctionMode):
             self.interceptor.unmatched(f"torch.ops.aten.{name}", "calls of torch's own operators are not followed")
             return out
         if func in _WITH_MORE_WITHIN:
-            with self, self._heads_of(func, args, named):  # a mode is off within itself
+            with self, self._heads_of(func, args, named):  # a mode is disabled within itself
                 return _WITH_MORE_WITHIN[func](*args, **named)
         if self._by_hand.wants(name):
             return self._by_hand.run(func, name, args, named)
@@ -140,7 +140,7 @@ class _Mode(TorchFunctionMode):
 
     @contextlib.contextmanager
     def _heads_of(self, func: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
-        """Know the number of heads where they lie in one axis with the batch."""
+        """Set the number of heads while a function runs that merges batch and heads into one axis."""
         before = self._by_hand.heads
         if func is functional.multi_head_attention_forward:
             self._by_hand.heads = args[4] if len(args) > 4 else kwargs["num_heads"]
@@ -161,7 +161,7 @@ class _Mode(TorchFunctionMode):
             with interceptor.own_time():
                 call = sdpa_call(original, interceptor.modules.name(), kind, *args, **kwargs)
         except (RuntimeError, ValueError, TypeError) as error:
-            out = original(*args, **kwargs)  # which raises where it is the program's mistake
+            out = original(*args, **kwargs)  # raises if the program's call is wrong
             interceptor.unmatched("scaled_dot_product_attention", str(error))
             return out
         query = args[0] if args else kwargs["query"]
@@ -170,7 +170,7 @@ class _Mode(TorchFunctionMode):
 
 
 def seconds_of_a_look(tries: int = 2000) -> float:
-    """How much longer a call of a function of torch takes while it is looked at, measured here and now."""
+    """Measure how much longer a call of a torch function takes if it is inspected, in seconds."""
     from attnbench.interception.hooks.modules import Modules
 
     x = torch.zeros(1)

@@ -1,7 +1,7 @@
-"""Sees calls of FlexAttention and of other libraries' attention functions, which no mode of torch sees.
+"""Intercepts calls of FlexAttention and of other libraries' attention functions, which no torch mode sees.
 
-Programs import such functions by name, or compile them, before anything can be put in their place. So it is the
-function's code that is exchanged while calls are intercepted.
+Programs import such functions by name, or compile them, before they could be replaced. So the function's code object is
+replaced while calls are intercepted.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ _FUNCTIONS = (
 class _Exchanged:
     function: types.FunctionType
     original: Callable[..., Any]
-    """A copy, with the code that the function had."""
+    """A copy of the function with its own code."""
     parts: tuple[types.CodeType, Any, Any]
-    """Code and defaults that the function had."""
+    """The function's own code and defaults."""
     answer: Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
 
 _EXCHANGED: dict[str, _Exchanged] = {}
-"""By the functions' names. Exchanged code has no other way to what answers."""
+"""By the functions' names; global, as the replaced code can only reach its answer through a name."""
 
 
 def answer(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run by exchanged code in place of the function's own."""
+    """Answer a call; the replaced code calls this."""
     return _EXCHANGED[name].answer(args, kwargs)
 
 
 class Libraries:
-    """Exchanges the code of attention functions, once the program has imported them."""
+    """Replaces the code of attention functions once the program has imported them."""
 
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
         self._own: list[str] = []
 
     def install_if_imported(self) -> None:
-        """Exchange the code of those that have been imported by now."""
+        """Replace the code of functions that have been imported by now."""
         for module, name in _FUNCTIONS:
             if module not in sys.modules:
                 continue
@@ -92,7 +92,7 @@ class Libraries:
         function.__code__, function.__defaults__, function.__kwdefaults__ = made["code"].__code__, None, None
 
     def remove(self) -> None:
-        """Give the functions their own code back."""
+        """Restore the functions' own code."""
         for key in self._own:
             exchanged = _EXCHANGED.pop(key)
             function = exchanged.function
@@ -136,7 +136,7 @@ class Libraries:
 
 
 def written_out(block_mask: Any) -> Tensor:
-    """FlexAttention's mask as booleans, with its own batch and heads, which may be one."""
+    """Return FlexAttention's block mask as a boolean tensor with the mask's own batch and heads, which may be 1."""
     from torch.nn.attention.flex_attention import create_mask
 
     batch, heads, queries, keys = block_mask.shape

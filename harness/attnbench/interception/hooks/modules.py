@@ -1,6 +1,6 @@
-"""Which module runs, and its name: ``nn.Module.__call__`` is replaced while calls are intercepted.
+"""Tracks the running modules and their names: ``nn.Module.__call__`` is replaced while calls are intercepted.
 
-A forward hook for all modules would do the same, but makes torch take the slow path of each module's call.
+A global forward hook would do the same, but makes torch take the slow path in each module's call.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Modules:
-    """The modules that run in each thread, outermost first, and names of all that were met."""
+    """The running modules of each thread, outermost first, and the names of modules seen so far."""
 
     def __init__(self) -> None:
         self.met: set[type[Module]] = set()
-        """Kinds of modules that attention was called within."""
+        """Classes of modules within which attention was called."""
         self._running = threading.local()
         self._names: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
 
     def stack(self) -> list[Module]:
-        """The modules that run in this thread, outermost first."""
+        """Return this thread's running modules, outermost first."""
         if not hasattr(self._running, "stack"):
             self._running.stack = []
         stack: list[Module] = self._running.stack
         return stack
 
     def name(self, module: Module | None = None) -> str | None:
-        """Name of a module, by default the innermost that runs; ``None`` where none does."""
+        """Return the name of a module, by default the innermost running one; ``None`` if none runs."""
         stack = self.stack()
         if module is None:
             if not stack:
@@ -41,7 +41,7 @@ class Modules:
             module = stack[-1]
         if module not in self._names:
             self.met.update(map(type, stack))
-            for outer in stack:  # the outermost that knows it
+            for outer in stack:  # the outermost that contains it
                 known = {part: path for path, part in outer.named_modules()}
                 if module in known:
                     for part, path in known.items():
@@ -53,7 +53,7 @@ class Modules:
 
     @contextlib.contextmanager
     def watched(self, around_outermost: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
-        """Keep the stack while the block runs; calls that no other module makes get a context, in any thread."""
+        """Track modules within the block, and wrap outermost calls, in any thread, in a context."""
         from torch import nn
 
         original = nn.Module.__call__

@@ -1,4 +1,4 @@
-"""A call of ``torch.nn.functional.scaled_dot_product_attention`` as an :class:`AttentionCall`."""
+"""Converts calls of ``torch.nn.functional.scaled_dot_product_attention`` to :class:`AttentionCall`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def sdpa_call(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> AttentionCall:
-    """The call of these arguments; ``is_causal`` begins in the top left corner, as torch says.
+    """Return the call with these arguments; ``is_causal`` is aligned to the top left corner, as torch documents.
 
-    Axes before the heads are the batch; without any, a single one. Keys that were repeated for each query head of a
-    group are given once.
+    Axes before the heads are merged into the batch, which is 1 if there are none. Keys that were repeated for each
+    query head of a group are returned once.
 
     Args:
         original: ``scaled_dot_product_attention`` itself.
@@ -45,14 +45,14 @@ def sdpa_call(
         query: (..., heads_q, seqlen_q, head_dim).
         key: (..., heads_kv, seqlen_kv, head_dim).
         value: (..., heads_kv, seqlen_kv, head_dim_v).
-        attn_mask: bool, true where a key is seen, or floats to be added; broadcastable to (..., seqlen_q, seqlen_kv).
+        attn_mask: bool, true where a key is visible, or floats to add; broadcastable to (..., seqlen_q, seqlen_kv).
         dropout_p: probability that a weight is dropped.
         is_causal: whether a query sees only the keys up to its own index.
-        scale: of the scores; default ``1 / sqrt(head_dim)``.
-        enable_gqa: whether several query heads may share one of keys and values.
+        scale: scale of the scores; default ``1 / sqrt(head_dim)``.
+        enable_gqa: whether several query heads may share a key head.
 
     Raises:
-        RuntimeError, ValueError: where the shapes do not fit attention; the original function explains why.
+        RuntimeError, ValueError: if the shapes do not fit attention; the original function explains why.
     """
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def sdpa_call(
 
 
 def _broadcast(x: Tensor, lead: tuple[int, ...]) -> Tensor:
-    """With these axes before the heads."""
+    """Expand the axes before the heads to ``lead``."""
     return x if x.shape[:-3] == lead else x.expand(*lead, *x.shape[-3:])
 
 
@@ -94,7 +94,7 @@ def _four_axes(x: Tensor) -> Tensor:
 
 
 def _mask(mask: Tensor, lead: tuple[int, ...]) -> Tensor:
-    """With the same axes, of which those before the heads may be one."""
+    """Give a mask four axes; the batch axis may stay 1."""
     if mask.dim() <= 4 and len(lead) <= 1:
         return mask[(None,) * (4 - mask.dim())]
     return _four_axes(mask.expand(*lead, *mask.shape[-3:]) if mask.dim() >= 3 else mask)

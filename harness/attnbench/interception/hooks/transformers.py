@@ -1,7 +1,7 @@
-"""Sees what models of transformers ask their attention interface for: true key heads, windows, caps, sinks, biases.
+"""Intercepts transformers' attention interface, which knows true key heads, windows, caps, sinks and biases.
 
-Whichever function a model gets from the interface is wrapped, its own ``eager_attention_forward`` too. The model's
-configuration stays as it is, so it makes the masks that it always makes.
+Every function that a model gets from the interface is wrapped, including its own ``eager_attention_forward``. The
+model's configuration is unchanged, so the model builds its usual masks.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _WITHOUT_EFFECT = {  # as mask and lengths say the same
 
 
 class NotUnderstoodError(ValueError):
-    """A call of an attention function that cannot be said as an :class:`AttentionCall`; one sentence."""
+    """A call of an attention function cannot be described as an :class:`AttentionCall`; the message is one sentence."""
 
 
 class TransformersInterface:
-    """Wraps the functions that the attention interface gives out, once transformers has been imported."""
+    """Wraps the functions that the attention interface returns, once transformers has been imported."""
 
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
@@ -53,7 +53,7 @@ class TransformersInterface:
         self._wrapped: dict[Any, Function] = {}
 
     def install_if_imported(self) -> None:
-        """Install the wrapping where the program has imported transformers by now, and has none yet."""
+        """Install the wrappers if the program has imported transformers by now and they are not installed yet."""
         library = sys.modules.get(_MODULE)
         if self._interface is not None or not hasattr(library, "AttentionInterface"):
             return
@@ -70,10 +70,10 @@ class TransformersInterface:
         interface.get_interface, interface.__getitem__ = get_interface, getitem
 
     def remove(self) -> None:
-        """Take the wrapping away."""
+        """Remove the wrappers."""
         if self._interface is not None:
             for name, before in self._before.items():
-                if before is None:  # its base class has one
+                if before is None:  # it is inherited
                     delattr(self._interface, name)
                 else:
                     setattr(self._interface, name, before)
@@ -146,7 +146,7 @@ class _Asked:
         given = self._given()
         q, k, v, bias = self.q, self.k, self.v, given.get("position_bias")
         mask, causal = self._mask(), self._causal(given.get("is_causal"))
-        if causal == "top_left" and k.shape[2] > q.shape[2]:  # a static cache, of which the rest is not filled
+        if causal == "top_left" and k.shape[2] > q.shape[2]:  # a static cache that is not full
             k, v = k[:, :, : q.shape[2]], v[:, :, : q.shape[2]]
             bias = None if bias is None else bias[..., : q.shape[2]]
         if k.shape[1] != v.shape[1] or q.shape[1] % k.shape[1]:
@@ -176,10 +176,10 @@ class _Asked:
         return "flash" in self.name
 
     def _given(self) -> Mapping[str, Any]:
-        """The arguments beyond the mask, by name.
+        """Return the arguments after the mask, by name.
 
         Raises:
-            NotUnderstoodError: where the function takes one that is not known here.
+            NotUnderstoodError: if the function takes an unknown argument.
         """
         parameters = inspect.signature(self.function).parameters
         given = dict(zip([*parameters][5:], self.more, strict=False)) | {**self.kwargs}
@@ -195,7 +195,7 @@ class _Asked:
         return given
 
     def _causal(self, is_causal: bool | None) -> Any:
-        """Whether transformers computes it causally: eager functions use the mask alone, others their own rule."""
+        """Return the causal alignment that the function itself applies; eager functions use the mask alone."""
         if self.name == "eager" or not (getattr(self.module, "is_causal", True) if is_causal is None else is_causal):
             return None
         if self._is_flash:
@@ -203,7 +203,7 @@ class _Asked:
         return "top_left" if self.mask is None and self.q.shape[2] > 1 else None
 
     def _mask(self) -> Tensor | None:
-        """With four axes and no more keys than there are."""
+        """Return the mask with four axes, cut to the number of keys."""
         mask = self.mask
         if mask is None:
             return None
@@ -211,6 +211,6 @@ class _Asked:
             return written_out(mask)
         if not isinstance(mask, torch.Tensor) or mask.dim() not in (2, 4):
             raise NotUnderstoodError(f"its mask is a {type(mask).__name__} that is neither a matrix nor has four axes")
-        if mask.dim() == 2:  # as FlashAttention's functions take it: which tokens are real
+        if mask.dim() == 2:  # FlashAttention's form: True for real tokens
             return mask[:, None, None, -self.k.shape[2] :].bool()
         return mask[..., : self.k.shape[2]]

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class _WrongWhen(Steps):
-    """Three percent too large where the condition holds."""
+    """The output is three percent too large if the condition holds."""
 
     def holds(self, case: Case) -> bool:
-        """The condition."""
+        """Whether the output is wrong for this case."""
         raise NotImplementedError
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -138,7 +138,7 @@ class DoutAssumedContiguous(Explicit):
 
         flat = torch.as_strided(dout, (dout.untyped_storage().nbytes() // dout.element_size(),), (1,), 0)
         read = flat[torch.arange(dout.numel()) % flat.numel()].reshape(dout.shape)
-        if 0 in dout.stride():  # beyond the one number lies memory that is not its own
+        if 0 in dout.stride():  # memory beyond the single number is not the tensor's own
             read = read * (torch.arange(dout.numel()).reshape(dout.shape) == 0)
         return super().backward(read, q, k, v, out, lse, case, plan)
 

@@ -47,7 +47,7 @@ class FirstKeyHeadForAll(Steps):
 
 
 class ValueHeadsShifted(Steps):
-    """Values are those of the next head."""
+    """Values are those of the previous head."""
 
     def values(self, v: Tensor, case: Case) -> Tensor:
         return super().values(v.roll(1, 1), case)
@@ -164,10 +164,10 @@ class HeadDimTailDropped(Steps):
 
 
 class _OtherBias(Steps):
-    """The bias is changed, where there is one."""
+    """The bias, if there is one, is changed."""
 
     def changed(self, bias: NDArray[np.floating], case: Case) -> NDArray[np.floating]:
-        """The bias that is taken instead."""
+        """Return the bias that is added instead."""
         raise NotImplementedError
 
     def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:

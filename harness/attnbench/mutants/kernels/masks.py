@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _diagonal(case: Case, right: int) -> Case:
-    """Causal, but for so many keys beyond the diagonal."""
+    """Return the case with its causal diagonal shifted by ``right`` keys."""
     return other_mask("causal", "sliding_window", case, window_left=case.seqlen_kv, window_right=right)
 
 

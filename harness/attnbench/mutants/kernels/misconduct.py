@@ -1,4 +1,4 @@
-"""Mistakes in how memory is read and kept, and cheats: what is computed is right, once."""
+"""Mistakes in reading and keeping memory, and cheats. The computation itself is right, at least the first time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _as_if_contiguous(x: Tensor) -> Tensor:
-    """The elements that lie one behind the other from a tensor's first one, as far as its memory goes."""
+    """Return ``x.numel()`` consecutive elements of memory from the tensor's first one, wrapping around at the end."""
     import torch
 
     flat = torch.as_strided(x, (x.untyped_storage().nbytes() // x.element_size(),), (1,), 0)

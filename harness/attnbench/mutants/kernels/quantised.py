@@ -1,4 +1,4 @@
-"""Mistakes in what stored numbers of K and V stand for."""
+"""Mistakes in dequantising K and V."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class _WrongScales(Steps):
-    """The scales of rows, (batch, heads_kv, seqlen_kv), are others."""
+    """Other scales are taken for the rows of K and V. Their shape is (batch, heads_kv, seqlen_kv)."""
 
     def of_keys(self, k_scale: Tensor, v_scale: Tensor) -> Tensor:
-        """The scales of K."""
+        """Return the scales taken for K."""
         return k_scale
 
     def of_values(self, k_scale: Tensor, v_scale: Tensor) -> Tensor:
-        """The scales of V."""
+        """Return the scales taken for V."""
         return v_scale
 
     def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Mistakes in where sequences begin and end: which keys are padding, and where the requests of a ragged batch lie."""
+"""Mistakes in the bounds of sequences: which keys are padding, and which tokens a ragged batch's request has."""
 
 from __future__ import annotations
 
@@ -94,10 +94,13 @@ class LeftPaddingMovesDiagonal(Steps):
 
 
 class _OfRequests(Steps):
-    """The keys that queries of each request see, as bounds that count from the request's last query."""
+    """A mask of one run of keys per query, given by bounds within the query's own request."""
 
     def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
-        """Counted from the request's own first key; ``left`` queries follow a query."""
+        """Return the first visible key and the one past the last, counted from the request's first key.
+
+        ``left``, shape (queries,), is the number of the request's queries that follow each query.
+        """
         return 0, one.keys - left
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:

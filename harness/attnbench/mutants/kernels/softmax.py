@@ -1,4 +1,4 @@
-"""Mistakes in the softmax and in how tiles of it are put together."""
+"""Mistakes in the softmax, and in combining its tiles."""
 
 from __future__ import annotations
 

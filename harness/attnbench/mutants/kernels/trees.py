@@ -1,4 +1,4 @@
-"""Mistakes in which drafts a draft sees."""
+"""Mistakes in tree masks: which drafts a draft sees."""
 
 from __future__ import annotations
 

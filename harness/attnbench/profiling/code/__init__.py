@@ -1,1 +1,1 @@
-"""The code of this process: files, functions, lines, frames and instructions, by address."""
+"""Looks up the code of this process by address: files, functions, lines, frames and instructions."""

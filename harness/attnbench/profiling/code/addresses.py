@@ -1,4 +1,4 @@
-"""Places of addresses of this process: library, function, and line where code was compiled with lines."""
+"""Resolves addresses of this process to library, function and, for code compiled with line information, line."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The place of a thread in the program."""
+    """A place in the program's code."""
 
     module: str
     """File name of the library; ``kernel``; ``compiled`` for code that was compiled in this process."""
     function: str
-    """Demangled; where nothing is named, where it begins in its library, or the page."""
+    """Demangled name; without a name, the function's offset in its library, or the page."""
     file: str = ""
     line: int = 0
 
     @property
     def name(self) -> str:
-        """Module and function."""
+        """``module!function``."""
         return f"{self.module}!{self.function}"
 
 
 class AddressSpace:
-    """This process as it is now; code that is loaded later is not known."""
+    """A snapshot of this process's code; code that is loaded later is unknown."""
 
     def __init__(self) -> None:
         self._mappings = executable()
@@ -74,11 +74,11 @@ class AddressSpace:
 
     @property
     def has_lines(self) -> bool:
-        """Whether code was compiled in this process with lines."""
+        """Whether code was compiled in this process with line information."""
         return any(code.has_lines for code in self._compiled)
 
     def mapping(self, address: int) -> Mapping | None:
-        """The executable pages around an address."""
+        """Return the executable mapping that contains an address."""
         place = bisect_right(self._starts, address) - 1
         return self._mappings[place] if place >= 0 and address < self._mappings[place].end else None
 
@@ -94,7 +94,7 @@ class AddressSpace:
         return None if start is None else start + self._base(mapping, elf)
 
     def _places(self, address: int) -> tuple[Place, ...]:
-        """The place of an address, and the lines that it was inlined into, innermost first."""
+        """Return the place of an address, and the places that it was inlined into, innermost first."""
         found = self.place(address)
         code = self._code(address) if found.line else None
         if code is None or not (inlined := code.inlined_at(address)):
@@ -106,14 +106,14 @@ class AddressSpace:
         return (found, *callers)
 
     def _code(self, address: int) -> CompiledObject | None:
-        """The object file that was compiled in this process and lies there."""
+        """Return the object file, compiled in this process, that contains an address."""
         place = bisect_right(self._range_starts, address) - 1
         if place < 0 or address >= self._ranges[place][1]:
             return None
         return self._compiled[self._ranges[place][2]]
 
     def frame_rule(self, address: int) -> FrameRule | None:
-        """How the caller of compiled code is found; ``None`` for any other code."""
+        """Return the rule for unwinding code compiled in this process; ``None`` for any other code."""
         code = self._code(address)
         if code is None:
             return None
@@ -147,7 +147,7 @@ class AddressSpace:
         return Place(mapping.path.name, _chosen().get(start + base, f"+{start:#x}"))
 
     def _base(self, mapping: Mapping, elf: Elf) -> int:
-        """The offset of a file's symbols in memory, by the first of its mappings that was asked about."""
+        """Return the offset of a file's symbols in memory, computed from its first mapping that is looked up."""
         return self._bases.setdefault(mapping.name, mapping.base(elf))
 
     def _compiled_place(self, address: int, start: int) -> Place:
@@ -169,7 +169,7 @@ class AddressSpace:
         return self._elves[name]
 
     def _is_return_address(self, address: int) -> bool:
-        """Whether a call instruction ends right before an address of code."""
+        """Whether a call instruction ends right before an address."""
         mapping = self.mapping(address)
         if mapping is None or address - mapping.start < _LONGEST_CALL:
             return False
@@ -181,24 +181,24 @@ class AddressSpace:
 
 @functools.cache
 def _chosen() -> dict[int, str]:
-    """Functions of the C library of which it has one for each processor, without names: those that it chose here."""
+    """Return names of the C library's processor-specific, unnamed functions that it has selected here, by address."""
     library = ctypes.CDLL(None)
     names = [name for name in _MANY_VERSIONS if hasattr(library, name)]
     return {ctypes.cast(library[name], ctypes.c_void_p).value or 0: name for name in names}
 
 
 def _page(offset: int) -> str:
-    """Names a place by its page of 4 KiB."""
+    """Return a name for a place by its page of 4 KiB."""
     return f"+{offset >> 12 << 12:#x}"
 
 
 def short_name(name: str) -> str:
-    """A name of Numba's without package and types; any other demangled."""
+    """Return a Numba name without package and types; any other name demangled."""
     parts, at = [], len("_ZN")
     while name.startswith("_ZN") and (digits := re.compile(r"\d+").match(name, at)):
         at = digits.end() + int(digits[0])
         parts.append(name[digits.end() : at])
-    if not parts or name[at : at + 1] != "B":  # a version, which a C++ compiler would not put there
+    if not parts or name[at : at + 1] != "B":  # Numba adds a version tag here, C++ compilers do not
         return _loop(name) or demangled(name)
     plain = ".".join(parts).replace("_3clocals_3e.", "")
     if "__numba_array_expr_" in plain:
@@ -207,14 +207,14 @@ def short_name(name: str) -> str:
 
 
 def _loop(name: str) -> str | None:
-    """A short name of what Numba makes of a parallel loop: they differ by an address."""
+    """Return a short name for a parallel loop of Numba, told apart by an address, or ``None`` for other functions."""
     found = _PARFOR.search(name)
     return f"parallel loop {found[1]}" if found else None
 
 
 @functools.cache
 def demangled(name: str) -> str:
-    """A C++ name as it is written; any other as it is."""
+    """Return a C++ name demangled, any other name unchanged."""
     if not name.startswith("_Z"):
         return name
     try:
@@ -236,7 +236,7 @@ def demangled(name: str) -> str:
 
 @functools.cache
 def _kernel_symbols() -> tuple[list[int], list[str]]:
-    """The kernel's functions; empty where this process may not know their addresses."""
+    """Return addresses and names of the kernel's functions; empty if this process may not read the addresses."""
     try:
         lines = [line.split()[:3] for line in KALLSYMS.read_text().splitlines()]
     except OSError:

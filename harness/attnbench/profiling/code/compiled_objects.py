@@ -1,4 +1,4 @@
-"""Object files that were compiled in this process: what lies at their addresses."""
+"""Object files that were compiled in this process: functions and lines by address."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _EXECUTABLE = 4  # SHF_EXECINSTR
 
 
 class CompiledObject:
-    """An object file as it lies in memory: its functions, and the line of each address where it has debug information.
+    """An object file in memory: its functions and, if it has debug information, the line of each address.
 
     Args:
-        data: the file; its sections have the addresses at which they were loaded, its relocations are not applied.
+        data: the file; its sections have the addresses at which they are loaded, its relocations are not applied.
 
     Raises:
-        ValueError: where it cannot be read.
+        ValueError: if it cannot be read.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -46,12 +46,12 @@ class CompiledObject:
             raise ValueError(f"an object file that cannot be read: {error}") from error
 
     def function_at(self, address: int) -> str:
-        """The name of the function there."""
+        """Return the name of the function at an address."""
         place = bisect_right(self._functions, (address, "\U0010ffff")) - 1
         return self._functions[place][1] if place >= 0 else ""
 
     def line_at(self, address: int) -> Line | None:
-        """The line there."""
+        """Return the line at an address, or ``None``."""
         if self._lines is None:
             self._lines = sorted(lines_of(self.data), key=lambda one: one.start)
             self._starts = [one.start for one in self._lines]
@@ -61,7 +61,7 @@ class CompiledObject:
         return self._lines[place].line
 
     def inlined_at(self, address: int) -> tuple[tuple[Line, str], ...]:
-        """Lines whose calls were inlined there, and the functions that these lines are of, innermost first."""
+        """Return the lines of the calls inlined at an address, each with its function, innermost first."""
         if self._inlined is None:
             self._inlined = inlined_calls(self.data)
         around = [call for call in self._inlined if call.start <= address < call.end]

@@ -1,4 +1,4 @@
-"""Source lines of code that LLVM compiled in this process (DWARF, read by pyelftools)."""
+"""Source lines of code that LLVM compiled in this process (DWARF, read with pyelftools)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RELOCATIONS = {
     260: ("<Q", True),  # R_AARCH64_PREL64
     261: ("<I", True),  # R_AARCH64_PREL32
 }
-"""Format of the field, and whether it counts from itself (ELF for the x86-64 and the Arm 64-bit architecture)."""
+"""Format of the field, and whether it is relative to its own address (ELF for x86-64 and for Arm 64-bit)."""
 _ADVANCED_LINES = 4  # versions from 5 on count files and folders from 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of a source; 0 where the compiler names none."""
+    """A line of a source file; 0 if the compiler gives none."""
 
     file: str
     number: int
@@ -35,7 +35,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class LineRange:
-    """Addresses of one line."""
+    """A range of addresses with one line; ``end`` is exclusive."""
 
     start: int
     end: int
@@ -43,7 +43,7 @@ class LineRange:
 
 
 def lines_of(data: bytes) -> Iterator[LineRange]:
-    """Ranges of addresses with their lines, of all compilation units."""
+    """Yield ranges of addresses with their lines, for all compilation units."""
     from elftools.elf.elffile import ELFFile
 
     elf = ELFFile(io.BytesIO(placed(data, ".debug_line", ".debug_info")))
@@ -66,7 +66,7 @@ def lines_of(data: bytes) -> Iterator[LineRange]:
 
 
 def placed(data: bytes, *names: str) -> bytes:
-    """The object with addresses in some of its sections: debuggers are left to apply those relocations."""
+    """Return the object with relocations of some sections applied, which LLVM leaves to debuggers."""
     from elftools.elf.elffile import ELFFile
     from elftools.elf.relocation import RelocationSection
     from elftools.elf.sections import SymbolTableSection
@@ -93,7 +93,7 @@ def placed(data: bytes, *names: str) -> bytes:
 
 
 def file_of(program: Any, number: int, unit: Any) -> str:
-    """The path of a file of the line table, by its number there; empty where it has none."""
+    """Return the path of a file by its number in the line table; empty if there is none."""
     first = 0 if program["version"] > _ADVANCED_LINES else 1
     entries = program["file_entry"]
     if not first <= number < len(entries) + first:

@@ -1,4 +1,4 @@
-"""Functions of ELF files, on disk or in memory: names by address (System V ABI, "Object Files")."""
+"""Looks up functions of ELF files by address (System V ABI, "Object Files")."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _SYMBOL = np.dtype(
 _LOAD, _EXECUTABLE = 1, 1
 _EH_FRAME_HEADER = 0x6474E550
 _FRAMES = struct.Struct("<BBBBiI")
-"""Version, three encodings, a pointer, and how many pairs of function and frame follow."""
+"""Version, three encodings, a pointer, and the number of (function, frame) pairs that follow."""
 _USUAL_FRAMES = (1, 0x03, 0x3B)
-"""Pairs of 32 bits, from the table's own beginning on."""
+"""Version and encodings of the usual table: pairs of 32-bit numbers, relative to the table's start."""
 _PAGE = mmap.PAGESIZE
 _SYMTAB, _DYNSYM = 2, 11
 _FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
-_UNTYPED = 0  # hand-written assembly often says nothing
+_UNTYPED = 0  # hand-written assembly is often untyped
 
 
 class ElfError(ValueError):
-    """The file is no 64-bit little-endian ELF file, or is damaged."""
+    """The file is not a 64-bit little-endian ELF file, or is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Elf:
     """An ELF file's sections and symbols.
 
     Raises:
-        ElfError: where it cannot be read.
+        ElfError: if it cannot be read.
     """
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
@@ -67,14 +67,14 @@ class Elf:
         self.sections = [Section(kind, at, offset, size, link) for _, kind, _, at, offset, size, link, *_ in headers]
 
     def address_of(self, offset: int) -> int | None:
-        """Address, as symbols count it, of a byte of the file that is mapped executable."""
+        """Return the address, relative to the file's load base, of a byte of the file that is mapped executable."""
         for kind, flags, start, address, _, size, *_ in self._programs:
             if kind == _LOAD and flags & _EXECUTABLE and start - _PAGE < offset < start + size:
-                return int(address + offset - start)  # pages begin a little before a segment does
+                return int(address + offset - start)  # the mapped page may begin before the segment
         return None
 
     def symbol(self, name: str) -> int | None:
-        """The address of one symbol of any kind."""
+        """Return the address of a symbol of any kind, or ``None``."""
         for table, names in self._tables():
             sought = name.encode() + b"\0"
             at = names.find(b"\0" + sought)
@@ -86,7 +86,7 @@ class Elf:
 
     @functools.cached_property
     def _functions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes]]:
-        """Addresses in order; sizes; where each name begins, as table * 2^32 + offset; and the tables of names."""
+        """Return sorted addresses, sizes, positions of names as table * 2^32 + offset, and the string tables."""
         starts, sizes, places, tables = [], [], [], []
         for number, (table, names) in enumerate(self._tables()):
             kind = table["info"] & 0xF
@@ -103,7 +103,7 @@ class Elf:
         return together[order], np.concatenate(sizes)[order], np.concatenate(places)[order], tables
 
     def function_at(self, address: int) -> str | None:
-        """The name of the function that holds an address; ``None`` where none does that is named."""
+        """Return the name of the function that contains an address, or ``None`` if no named function does."""
         starts, sizes, places, tables = self._functions
         place = int(np.searchsorted(starts, np.uint64(address), "right")) - 1
         if place < 0:
@@ -117,7 +117,7 @@ class Elf:
 
     @functools.cached_property
     def _frames(self) -> np.ndarray:
-        """First addresses of functions, named or not: the table by which exceptions unwind (LSB, ".eh_frame_hdr")."""
+        """Return first addresses of all functions, from the unwinding table of exceptions (LSB, ".eh_frame_hdr")."""
         for kind, _, offset, address, _, size, *_ in self._programs:
             head = self._data[offset : offset + _FRAMES.size] if kind == _EH_FRAME_HEADER else b""
             if len(head) < _FRAMES.size or offset + size > len(self._data):
@@ -129,7 +129,7 @@ class Elf:
         return np.empty(0, np.int64)
 
     def function_start(self, address: int) -> int | None:
-        """Return the first address of the function around an address, named or not, or ``None`` if it isn't told."""
+        """Return the first address of the function, named or not, that contains an address, or ``None`` if unknown."""
         starts = self._frames
         place = int(np.searchsorted(starts, address, "right")) - 1
         return int(starts[place]) if place >= 0 else None
@@ -148,10 +148,10 @@ class Elf:
 
 
 def of_file(path: Path) -> Elf:
-    """Open a file.
+    """Map a file and parse its headers.
 
     Raises:
-        ElfError, OSError: where it cannot be read.
+        ElfError, OSError: if it cannot be read.
     """
     with path.open("rb") as file:
         try:

@@ -1,4 +1,4 @@
-"""Frames of code that was compiled in this process: where its callers' frames begin (DWARF 5, section 6.4)."""
+"""Call frame information of code that was compiled in this process, for unwinding (DWARF 5, section 6.4)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 _SECTION = ".eh_frame"
 FRAME_POINTER, STACK_POINTER = 6, 7
-"""x86-64's registers as DWARF numbers them (System V ABI, figure 3.36)."""
+"""DWARF numbers of x86-64's registers (System V ABI, figure 3.36)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameRule:
-    """The caller's frame begins ``offset`` above a register; the return address lies right below it."""
+    """The caller's frame begins ``offset`` bytes above a register; the return address is right below it."""
 
     register: int
     offset: int
     frame_pointer_at: int | None
-    """Offset in its frame at which the caller's frame pointer was saved; ``None``: it is still in its register."""
+    """Offset from the start of the caller's frame at which its frame pointer is saved; ``None``: in its register."""
 
 
 class FrameRules:
-    """The rules of an object file as it lies in memory; none where it cannot be read."""
+    """The rules of an object file in memory; empty if it cannot be read."""
 
     def __init__(self, data: bytes) -> None:
         from elftools.common.exceptions import DWARFError, ELFError
@@ -40,13 +40,13 @@ class FrameRules:
         self._starts = [start for start, _, _ in self._rows]
 
     def at(self, address: int) -> FrameRule | None:
-        """The rule at an address."""
+        """Return the rule at an address, or ``None``."""
         place = bisect_right(self._starts, address) - 1
         return self._rows[place][2] if place >= 0 and address < self._rows[place][1] else None
 
 
 def _rows(data: bytes) -> Iterator[tuple[int, int, FrameRule | None]]:
-    """First address, first one beyond, rule."""
+    """Yield first address, end address (exclusive) and rule."""
     from elftools.dwarf.callframe import FDE, CallFrameInfo
     from elftools.dwarf.structs import DWARFStructs
     from elftools.elf.elffile import ELFFile

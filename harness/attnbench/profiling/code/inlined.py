@@ -1,4 +1,4 @@
-"""Calls that the compiler has inlined: which line called at an address (DWARF 5, section 3.3.8)."""
+"""Inlined calls: the calling line by address (DWARF 5, section 3.3.8)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECTIONS = (".debug_line", ".debug_info", ".debug_ranges", ".debug_rnglists")
 
 @dataclasses.dataclass(frozen=True)
 class InlinedCall:
-    """Code between two addresses that was inlined into the function around it."""
+    """Code between two addresses that was inlined into the surrounding function."""
 
     start: int
     end: int
@@ -24,11 +24,11 @@ class InlinedCall:
     line: Line
     """The line of the call."""
     caller: str
-    """The function that it stands in."""
+    """The function that contains the call."""
 
 
 def inlined_calls(data: bytes) -> list[InlinedCall]:
-    """All inlined calls of an object file as it lies in memory; none where it cannot be read."""
+    """Return all inlined calls of an object file in memory; none if it cannot be read."""
     from elftools.common.exceptions import DWARFError, ELFError
     from elftools.elf.elffile import ELFFile
 

@@ -1,4 +1,4 @@
-"""Phases of code that nothing names, by the instructions around a sample (capstone disassembles x86-64)."""
+"""Phases of unnamed code by the instructions around a sample (x86-64, disassembled by capstone)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from attnbench.profiling.code.addresses import AddressSpace
 
 _GAP = 512
-"""Bytes without a sample between two stretches of code."""
+"""Bytes without a sample that separate two stretches of code."""
 _AROUND = 96
-"""Bytes before and behind a sample that are looked at: a loop of a kernel is as long."""
+"""Bytes before and after a sample that are examined, about as many as a kernel's loop has."""
 _FARTHEST = 8192
-"""Bytes from a function's beginning to its first sample."""
+"""The most bytes from a function's start to its first sample."""
 _LONGEST_INSTRUCTION = 15
 
 _PRODUCT = re.compile(r"vf(n?)m(add|sub)|vdpb|vdph|vpdp|tdp|fmla")
@@ -32,13 +32,13 @@ _LEAST_SHARE = 0.2
 
 
 class Instructions:
-    """Phases of samples by their instructions."""
+    """Finds phases of samples by their instructions."""
 
     def __init__(self, space: AddressSpace) -> None:
         self._space = space
 
     def phases(self, addresses: Iterable[int]) -> dict[int, Phase]:
-        """The phase of each address that can be told."""
+        """Return the phase of each address for which the instructions reveal one."""
         disassembler = _disassembler()
         if disassembler is None:
             return {}
@@ -47,7 +47,7 @@ class Instructions:
             mapping = self._space.mapping(stretch[0])
             if mapping is None:
                 continue
-            # A function or a sample lies where an instruction begins: what is decoded from there on is in step.
+            # Functions and samples are at the start of an instruction, so that decoding from there is in step.
             begin = self._space.function_start(stretch[0])
             if begin is None or begin < mapping.start or stretch[0] - begin > _FARTHEST:
                 begin = stretch[0]
@@ -61,7 +61,7 @@ class Instructions:
 
 
 def texts_of(addresses: Iterable[int], space: AddressSpace) -> dict[int, str]:
-    """The instruction at each address, as an assembler writes it; empty without capstone."""
+    """Return the instruction at each address in assembly syntax; empty without capstone."""
     disassembler = _disassembler()
     found = {}
     for address in addresses if disassembler is not None else ():
@@ -74,7 +74,7 @@ def texts_of(addresses: Iterable[int], space: AddressSpace) -> dict[int, str]:
 
 
 def _disassembler() -> Any:
-    """A disassembler for this processor's code; ``None`` where there is none."""
+    """Return a disassembler for this processor's code, or ``None`` if there is none."""
     try:
         import capstone
     except ImportError:
@@ -87,7 +87,7 @@ def _disassembler() -> Any:
 
 
 def phase_of(names: list[str]) -> Phase | None:
-    """The phase of a piece of code, by the names of its instructions."""
+    """Return the phase of a piece of code by the names of its instructions, or ``None``."""
     if not names:
         return None
     if _WAITS & set(names):

@@ -1,7 +1,7 @@
-"""Code that LLVM compiled in this process: the ELF objects that it registers for debuggers.
+"""Finds code that LLVM compiled in this process: the ELF objects that it registers for debuggers.
 
-The interface is GDB's (manual, chapter "JIT Compilation Interface"): a list that starts at ``__jit_debug_descriptor``,
-of object files in memory whose sections have the addresses at which they were loaded.
+The interface is GDB's (manual, chapter "JIT Compilation Interface"): ``__jit_debug_descriptor`` is the head of a list
+of object files in memory, whose sections have the addresses at which they are loaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Descriptor(ctypes.Structure):
 
 
 def objects(libraries: list[Mapping]) -> Iterator[bytes]:
-    """The object files that some of the loaded libraries have registered, each as it lies in memory."""
+    """Yield the bytes of the object files that the given loaded libraries have registered."""
     for library in libraries:
         try:
             elf = of_file(library.path)

@@ -14,7 +14,7 @@ MAPS = Path("/proc/self/maps")
 
 @dataclasses.dataclass(frozen=True)
 class Mapping:
-    """Executable pages; ``path`` is empty for anonymous memory."""
+    """A mapping of executable pages; ``name`` is empty for anonymous memory."""
 
     start: int
     end: int
@@ -23,22 +23,22 @@ class Mapping:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The mapped file."""
         return Path(self.name)
 
     @property
     def is_file(self) -> bool:
-        """Whether a file is mapped there: else it was compiled in this process."""
+        """Whether a file is mapped; other code was compiled in this process."""
         return self.name.startswith("/")
 
     def base(self, elf: Elf) -> int:
-        """The offset of the file's symbols: it is added to their addresses."""
+        """Return the offset to add to the addresses of the file's symbols."""
         address = elf.address_of(self.offset)
         return self.start - (self.offset if address is None else address)
 
 
 def executable() -> list[Mapping]:
-    """All executable mappings, in order."""
+    """Return all executable mappings, in order."""
     found = []
     for line in MAPS.read_text().splitlines():
         bounds, permissions, offset, _, _, *name = line.split(maxsplit=5)

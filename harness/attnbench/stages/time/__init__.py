@@ -1,1 +1,1 @@
-"""Time of a call: visits, samples, what is seen of them, and the machine's own pace meanwhile."""
+"""Time of a call: visits, samples, checks of their outputs, and the machine's speed meanwhile."""

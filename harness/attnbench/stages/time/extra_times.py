@@ -1,4 +1,4 @@
-"""Extra times, on an accelerator: of a graph's replay, at the host's clock, and of the kernels alone."""
+"""Extra times on an accelerator: of a replayed graph, by the host's clock, and of the kernels alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ns = functools.partial(metric, unit="ns", join="median", only_ok=True, better="
 
 
 class ExtraTimeMetrics(Metrics, stage="time"):
-    """Times beside the one that is compared."""
+    """Times in addition to the one that is compared."""
 
     time_graph_ns: float | None = _ns(
         "graph", "CUDA: one call of a graph over rotated inputs, without launches and gaps."
@@ -28,13 +28,13 @@ class ExtraTimeMetrics(Metrics, stage="time"):
 
 
 class ExtraTimes(ExtraTimeMetrics, AnswerMessage):
-    """Times beside the one that is compared."""
+    """Times in addition to the one that is compared."""
 
     measuring_ns: int
 
 
 class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
-    """On an accelerator, measure the wall time, and the time in a graph or the reason why it has none."""
+    """On an accelerator, measure the wall time, and the time in a graph or the reason why there is none."""
 
     def serve(self, worker: Worker) -> ExtraTimes:
         from attnbench.worker.cuda.extra_timings import rotated_graph_ns, wall_ns

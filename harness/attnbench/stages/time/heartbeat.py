@@ -1,4 +1,4 @@
-"""A heartbeat beside the samples of a case: the machine's own pace, which every run measures."""
+"""Heartbeats taken between the samples of a case: they measure the speed of the machine itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class HeartbeatMetrics(Metrics, stage="time"):
-    """The machine's own pace."""
+    """The speed of the machine itself."""
 
     heartbeat_ns: float | None = metric(
         "heartbeat", "A fixed matrix product, in turns with the cells of the case.", unit="ns", join="median"
@@ -24,7 +24,7 @@ class HeartbeatMetrics(Metrics, stage="time"):
 
 
 class Beaten(AnswerMessage):
-    """The heartbeat."""
+    """The time of a heartbeat."""
 
     heartbeat_ns: float
 
@@ -34,12 +34,12 @@ class Beat(RequestMessage[Beaten]):
 
 
 def listen(cell: CellRun, visits: int) -> None:
-    """Take one heartbeat in each round of visits, by the first cell that gets there."""
+    """Take one heartbeat per round of visits, when the first cell gets there."""
     company = cell.company
     if company.is_here and len(company.heartbeats) < visits:
         company.heartbeats.append(cell.ask_oracle(Beat()).heartbeat_ns)
 
 
 def keep_heartbeat(cell: CellRun) -> None:
-    """Their median: found as the time of a cell is."""
+    """Store the median heartbeat in the cell."""
     cell.keep(HeartbeatMetrics(heartbeat_ns=cell.company.heartbeat_ns))

@@ -1,4 +1,4 @@
-"""Rows of timed samples: of each one a row of the output, which nobody knew before, must agree too."""
+"""Rows of timed samples: one unpredictable row of each sample's output must agree too."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from attnbench.stages.stage import CellRun
 
 FRAME = "sampled_rows"
-"""Their raw bytes, one row behind the other."""
+"""Name of the frame with the rows' raw bytes, concatenated."""
 
 
 class SampledRowMetrics(Metrics, stage="time"):
-    """How far timed samples are from the float64 answer, by a row of each."""
+    """Errors of one row per timed sample against the float64 answer."""
 
     sample_error_ratio: float | None = metric(
         "sample error / budget",
@@ -32,7 +32,7 @@ class SampledRowMetrics(Metrics, stage="time"):
 
 
 class RowsVerdict(SampledRowMetrics, AnswerMessage):
-    """The oracle's verdict on them."""
+    """The oracle's verdict on the rows."""
 
     problem: str | None
     oracle_ns: int
@@ -45,14 +45,14 @@ class JudgeRows(RequestMessage[RowsVerdict]):
     stores_scores: bool
     rows: tuple[SampledRow, ...]
     samples: int
-    """How many there were."""
+    """Number of samples, including those without a row."""
     dtype: str
 
 
 def judge_rows(
     cell: CellRun, rows: tuple[SampledRow, ...], samples: int, dtype: str, frames: Mapping[str, bytes]
 ) -> None:
-    """Have the rows judged; one that disagrees ends the cell, and so do rows that cannot be of these samples."""
+    """Have the rows judged. A row that disagrees ends the cell, and so do rows that cannot stem from these samples."""
     if cell.device == "cpu" and cell.case.operator == "attention":
         _require_rows(cell, rows, samples)
     if not rows:
@@ -73,7 +73,7 @@ def judge_rows(
 
 
 def _require_rows(cell: CellRun, rows: tuple[SampledRow, ...], samples: int) -> None:
-    """There are rows, each of a sample with inputs of its own, of the repetition that was asked for."""
+    """End the cell unless there are rows, each of another sample and inputs, and all of the requested repetition."""
     if not rows:
         cell.end("invalid", f"of {samples} timed samples none left a row to be judged")
     if len({row.inputs.flip_index for row in rows}) < len(rows) or len({row.sample for row in rows}) < len(rows):

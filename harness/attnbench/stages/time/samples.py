@@ -1,4 +1,4 @@
-"""The worker's side of timing: warm up, then take samples on inputs that the implementation has not seen."""
+"""Timing in the worker: warm up, then take samples on inputs that the implementation has not seen."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from attnbench.worker.session import Session
     from attnbench.worker.worker import Worker
 
-# Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
+# Bound before any plug-in is imported, so that one that replaces time.perf_counter_ns has no effect here.
 _CLOCK = perf_counter_ns
 _JUNK_BYTES = 256 * 2**20
 Cache = Literal["warm", "cold"]
 
 
 class Timed(TimeMetrics, AnswerMessage):
-    """All samples, and what disturbed them."""
+    """All samples, and the disturbances during them."""
 
     warmup_ns: float = Field(ge=0)
     inputs: Inputs
-    """Inputs of the last sample, whose result waits to be judged."""
+    """Inputs of the last sample, whose result is kept to be judged."""
     rows: tuple[SampledRow, ...] = ()
     """Places of the rows whose bytes are in ``frames``."""
     rows_dtype: str = ""
     unusable: str | None = None
-    """Why these samples say nothing of the implementation."""
+    """Why these samples do not measure the implementation."""
 
     @field_validator("time_samples_ns")
     @classmethod
@@ -66,12 +66,12 @@ class Timed(TimeMetrics, AnswerMessage):
 
 
 class TakeSamples(WorkerRequest[Timed]):
-    """On a device: warm up on the first inputs, then time calls on inputs that the implementation has not seen."""
+    """On an accelerator: warm up on the first inputs, then time calls on inputs new to the implementation."""
 
     limits: SamplingLimits
     repetition: int
     moved: int
-    """How all samples' queries are moved."""
+    """Rotation of the queries of all samples."""
 
     def serve(self, worker: Worker) -> Timed:
         session = worker.session
@@ -81,11 +81,11 @@ class TakeSamples(WorkerRequest[Timed]):
 
 
 class WarmUp(WorkerRequest[Done]):
-    """Warm up on the first inputs, then take the next ones: visits can follow."""
+    """Warm up on the first inputs, then switch to those of the samples. Visits can follow."""
 
     cache: Cache
     repetition: int
-    """Which draw of the samples' inputs this is."""
+    """Repetition of the samples' inputs."""
     min_ns: int = MIN_WARMUP_NS
     max_calls: int = MAX_WARMUP_CALLS
     max_ns: int = MAX_WARMUP_NS
@@ -96,9 +96,9 @@ class WarmUp(WorkerRequest[Done]):
 
 
 class Resume(WorkerRequest[Done]):
-    """Untimed calls before a visit: other cells have used the caches meanwhile.
+    """Make untimed calls before a visit, as other cells have used the caches meanwhile.
 
-    And threads that slept are woken on one processor. Until a scheduler has spread them, which takes tens of
+    Moreover, sleeping threads are woken on one processor. Until the scheduler has spread them, which takes tens of
     milliseconds, calls with two threads take twice as long.
     """
 
@@ -109,21 +109,21 @@ class Resume(WorkerRequest[Done]):
 
 
 class Visited(AnswerMessage):
-    """How a visit went, by the worker's clock."""
+    """The result of a visit, by the worker's clock."""
 
     samples: int = Field(ge=1)
     median_ns: float = Field(ge=0)
     """Median time of one call."""
     called_ns: float = Field(ge=0)
-    """Time in all calls."""
+    """Total time of all calls."""
 
 
 class Visit(WorkerRequest[Visited]):
-    """Take samples. Each has inputs of its own (:mod:`attnbench.cases.inputs.sample_inputs`)."""
+    """Take samples, each with its own inputs (:mod:`attnbench.cases.inputs.sample_inputs`)."""
 
     max_samples: int = Field(ge=1)
     max_ns: int
-    """No further sample once calls have taken so long."""
+    """No further sample is taken once calls have taken this long."""
 
     def serve(self, worker: Worker) -> Visited:
         window = _window(worker.session)
@@ -136,7 +136,7 @@ class Visit(WorkerRequest[Visited]):
 
 
 class PassSamples(WorkerRequest[Done]):
-    """Do what is done for samples, but no calls: the runner sees how long that takes."""
+    """Do all that samples need except the calls, so that the runner can time this overhead."""
 
     samples: int
 
@@ -150,10 +150,10 @@ class PassSamples(WorkerRequest[Done]):
 
 
 class EndVisits(WorkerRequest[Timed]):
-    """Take the last sample, whose result will be judged, and return all of them since the warm-up."""
+    """Take the last sample, whose result is judged, and return all samples since the warm-up."""
 
     moved: int
-    """How its queries are moved."""
+    """Rotation of its queries."""
 
     def serve(self, worker: Worker) -> Timed:
         _sample(worker.session, 1, 0, moved=self.moved)
@@ -175,14 +175,14 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
     elif not call.needs_set_up:
         calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
         if calls > 1 and is_quicker_again(call.run, _CLOCK, session.next_sample):
-            calls = 1  # each has inputs of its own
+            calls = 1  # each call gets its own inputs
     rows = SampledRows(session.case, session.implementation.declaration.layout)
     gc.collect()
     session.window = SampleWindow(calls, set_up, asked.cache, warmed, read_counters(), rows)
 
 
 def _cold(call: Call) -> Callable[[], None]:
-    """A set-up that streams junk through the caches before each call, so that it finds none of its inputs there."""
+    """Return a set-up that flushes the caches before each call by streaming junk through them."""
     import numpy as np
 
     junk, add = np.zeros(_JUNK_BYTES, np.uint8), np.add
@@ -223,7 +223,7 @@ def _sample(session: Session, max_samples: int, max_ns: int, *, moved: int | Non
 
 
 def _timed(session: Session) -> Timed:
-    """All samples since the warm-up; the last result stays, to be judged."""
+    """Return all samples since the warm-up, and keep the last result to be judged."""
     window = _window(session)
     if not window.samples:
         raise RuntimeError("nothing was timed yet")

@@ -1,4 +1,4 @@
-"""Time: a cell is visited several times, in turns with others; each visit takes samples, which must agree."""
+"""Time: a cell is visited several times, in turns with others. Each visit takes samples, whose outputs must agree."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
 MIN_VISITS, MAX_VISITS = 3, 10
 MIN_VISIT_NS = 40_000_000
-"""The shortest visit, time permitting: a scheduler takes some milliseconds to spread threads over cores."""
+"""The shortest visit, time permitting: a scheduler needs some milliseconds to spread threads over cores."""
 _LONG_CALL_NS = 100_000_000
-"""Such a call hardly notices that others have used the caches before it."""
+"""Calls this long are hardly affected by the caches' content before them."""
 _WITHOUT_END_NS = 2**62
 _PASSED = 3
 _PASSES = 3
 _MOST_LONGER = 1.5
 _SLACK_NS = 1e6
-"""For the messages of a visit."""
+"""Allowance for the messages of a visit."""
 _ROW_NS = 1e5
-"""For keeping a row of a sample, which is not done where samples are passed."""
+"""Allowance for keeping a row of a sample, which :class:`PassSamples` does not do."""
 _LEAST_TRIES, _MOST_TRIES = 8, 64
 _TRYING_NS = 500_000_000
-"""How long a visit is tried at least: beside other work most tries of a short one are disturbed."""
+"""A doubtful visit is tried at least this long: next to other work most tries of a short visit are disturbed."""
 
 
 def run(cell: CellRun) -> Iterator[None]:
-    """Take samples; rows of them and the last output must agree, and nothing physical may have disturbed them."""
+    """Take samples. Their rows and the last output must agree, and the samples must be usable as measurements."""
     forged = None
     if cell.device == "cpu":
         answer, forged = yield from _in_visits(cell)
@@ -68,7 +68,7 @@ def run(cell: CellRun) -> Iterator[None]:
 
 
 def _in_visits(cell: CellRun) -> Generator[None, None, tuple[Timed, str | None]]:
-    """Samples in visits, between which another cell may run; and why they cannot be true, where they cannot."""
+    """Take samples in visits, between which other cells may run. Return them, and the reason if they cannot be true."""
     limits = cell.limits
     yield from cell.pause()
     cell.ask(
@@ -97,10 +97,10 @@ def _in_visits(cell: CellRun) -> Generator[None, None, tuple[Timed, str | None]]
 
 
 def _visits(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
-    """Visits between which samples and time are shared out; the last sample is asked for by itself.
+    """Yield visits between which samples and time are divided evenly; the last sample is requested separately.
 
-    Their number does not depend on how much they scatter: to stop where an interval is narrow makes intervals that are
-    too narrow.
+    Their number does not depend on the scatter of the samples: stopping once an interval is narrow biases intervals
+    towards being too narrow.
     """
     limits = cell.limits.sampling
     count = cell.limits.visits or min(MAX_VISITS, max(MIN_VISITS, limits.sampling_ns // MIN_VISIT_NS))
@@ -114,42 +114,42 @@ def _visits(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
 
 
 class Stopwatch:
-    """The runner's own clock beside the worker's, which a plug-in can reach.
+    """The runner's clock, which checks the worker's clock, as a plug-in can tamper with that one.
 
-    What a visit takes here, less what as many samples take without calls, cannot be much more than what the worker says
-    of the calls. Other work beside it only lengthens either. So a visit in doubt is made again, and the shortest of all
-    tries counts, against the shortest of the passes right beside them.
+    The duration of a visit seen here, less the overhead of as many samples without calls, cannot be much more than the
+    worker's time of the calls. Other work on the machine only lengthens both. So a doubtful visit is repeated, and
+    the shortest try is compared with the shortest overhead measured right next to the tries.
     """
 
     def __init__(self, cell: CellRun) -> None:
         self._cell = cell
         self._all: list[_Watched] = []
         self.forged: str | None = None
-        """Why the worker's times cannot be true, where they cannot."""
-        self._passed(_PASSED)  # the first ones touch new memory
+        """Why the worker's times cannot be true; ``None`` if they can."""
+        self._passed(_PASSED)  # a warm-up: the first ones touch new memory
         self._passed_ns = min(self._passed(_PASSED) / _PASSED for _ in range(_PASSES))
 
     @property
     def visits(self) -> list[Visited]:
-        """The worker's account of each visit that counts."""
+        """The worker's result of each visit that counts."""
         return [one.visited for one in self._all if one.counts]
 
     @property
     def samples(self) -> int:
-        """How many there were in those."""
+        """Number of samples in the visits that count."""
         return sum(visited.samples for visited in self.visits)
 
     @property
     def called_ns(self) -> float:
-        """All their calls together, by the worker's clock."""
+        """Total time of the calls of these visits, by the worker's clock."""
         return math.fsum(visited.called_ns for visited in self.visits)
 
     def time(self, visit: Visit) -> Visited:
-        """Make a visit, and see how long that takes; again while it is in doubt."""
+        """Make a visit and time it; repeat it while it is doubtful."""
         tries = [self._watched(visit)]
         samples = tries[0].visited.samples
         again = visit.model_copy(update={"max_samples": samples, "max_ns": _WITHOUT_END_NS})
-        passes: list[float] = []  # beside the tries: the load may have changed since the first ones
+        passes: list[float] = []  # measured next to the tries, as the load may have changed
         began = perf_counter_ns()
         while min(one.doubtful_ns for one in tries) > min(passes, default=self._passed_ns * samples) * _MOST_LONGER:
             is_long = len(tries) >= _LEAST_TRIES and perf_counter_ns() - began >= _TRYING_NS
@@ -167,7 +167,7 @@ class Stopwatch:
         return tries[best].visited
 
     def checked(self, answer: Timed) -> Timed:
-        """The answer without doubtful visits; the cell is ``invalid`` where a visit's samples no longer add up."""
+        """Return the answer without doubtful visits; end the cell if a visit's samples no longer add up."""
         samples, calls = list(answer.time_samples_ns or ()), answer.calls_per_sample or 1
         kept: list[tuple[float, ...]] = []
         for one in self._all:
@@ -179,7 +179,7 @@ class Stopwatch:
                 self._cell.end("invalid", f"samples of a visit add up to {now}, and to {then} when they were taken")
             if one.counts:
                 kept.append(tuple(its))
-        kept[-1] += tuple(samples)  # the last one, whose result is judged
+        kept[-1] += tuple(samples)  # the last sample, whose result is judged
         return answer.model_copy(
             update={
                 "time_samples_ns": tuple(sample for visit in kept for sample in visit),
@@ -189,7 +189,7 @@ class Stopwatch:
         )
 
     def _load(self) -> str:
-        """How busy the machine is, where that alone may be the cause."""
+        """Return a clause about the machine's load if it exceeds the processors, else nothing."""
         if not self._cell.company.is_here:
             return ""
         load, processors = os.getloadavg()[0], os.cpu_count() or 1
@@ -210,7 +210,7 @@ class Stopwatch:
 
 @dataclasses.dataclass(frozen=True)
 class _Watched:
-    """A visit beside the runner's clock."""
+    """A visit timed by the runner's clock."""
 
     visited: Visited
     took_ns: float
@@ -218,7 +218,7 @@ class _Watched:
 
     @property
     def doubtful_ns(self) -> float:
-        """Time of the visit that its calls do not explain; the cost of samples without calls may."""
+        """Time of the visit beyond what its calls explain; the overhead of samples may account for it."""
         explained_ns = _MOST_LONGER * self.visited.called_ns + _SLACK_NS + _ROW_NS * self.visited.samples
         return self.took_ns - explained_ns
 

@@ -1,4 +1,4 @@
-"""``block_sparse``: each block of queries has a list of blocks of keys, all of which its queries see.
+"""``block_sparse``: each block of queries has a list of blocks of keys, which its queries see completely.
 
 Lists are an input: selecting blocks is not attention's business. They are written out, read from a file, drawn from a
 seed, or those of a pattern that models use: neighbouring blocks and the first ones of the sequence (Zaheer et al., "Big
@@ -41,7 +41,7 @@ _MISREAD: dict[str, Callable[[Table], Table]] = {
     "transposed": lambda table: table.T,
     "pairs": lambda table: table[np.arange(len(table)) // 2 * 2],
 }
-"""How a mistaken implementation might read the lists; a text that begins so is no case's own."""
+"""Ways to misread the lists. A text with such a prefix never comes from a user."""
 
 
 def mistake_in_blocks(value: object) -> str | None:
@@ -58,7 +58,7 @@ def mistake_in_blocks(value: object) -> str | None:
 
 
 class BlockSparse(Kind):
-    """Squares, whole but for those at the ends of the sequences."""
+    """A union of square blocks; those at the ends of the sequences may be cut off."""
 
     name = "block_sparse"
     parameters = (
@@ -69,28 +69,28 @@ class BlockSparse(Kind):
     divisible = False
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """Neighbouring blocks in one run."""
+        """Return the listed blocks, neighbouring ones merged into one run."""
         del batch_index
         size = case.mask_block_size or 1
         of_block = np.minimum(runs_of(block_table(case)) * size, case.seqlen_kv)
         return np.repeat(of_block, min(size, case.seqlen_q), axis=0)[: case.seqlen_q]
 
     def runs_to_count(self, case: Case) -> int:
-        """Listed blocks, each a run by itself."""
+        """Return an upper bound: each listed block is a run by itself."""
         how, _, rest = (case.mask_blocks or "").partition(":")
         blocks = -(-case.seqlen_kv // (case.mask_block_size or 1))
         density = float(rest.partition("%")[0]) / 100 if how == "random" else 1.0
         return 2 if how == "local" else min((blocks + 1) // 2, round(density * blocks) + 2)
 
     def pairs(self, case: Case) -> int | None:
-        """The listed blocks' areas."""
+        """Sum the areas of the listed blocks."""
         if self.problems(case):
             return None
         rows, keys = (_sizes(length, case.mask_block_size or 1) for length in (case.seqlen_q, case.seqlen_kv))
         return case.batch * int(rows @ block_table(case).astype(np.int64) @ keys)
 
     def problems(self, case: Case) -> list[str]:
-        """Written lists are as many as there are blocks of queries, and of blocks of keys that exist."""
+        """Check the size of the table, and that explicit lists match the blocks of queries and name existing blocks."""
         size, text = case.mask_block_size or 1, case.mask_blocks or ""
         rows, keys = -(-case.seqlen_q // size), -(-case.seqlen_kv // size)
         if rows * keys > LARGEST_TABLE:
@@ -104,27 +104,27 @@ class BlockSparse(Kind):
         return [f"mask_blocks: there is no block {beyond[0]} of keys, only {keys} of {size}"] if beyond else []
 
     def looks_ahead(self, case: Case) -> bool:
-        """To the end of a listed block, at least."""
+        """True: a query sees its listed blocks to their end."""
         del case
         return True
 
     def query_edges(self, case: Case) -> list[int]:
-        """The first boundary of blocks, and the last."""
+        """Return the first and the last boundary between blocks, with neighbours."""
         return _boundaries(case.seqlen_q, case.mask_block_size or 1)
 
     def key_edges(self, case: Case) -> list[int]:
-        """Likewise."""
+        """Return the first and the last boundary between blocks, with neighbours."""
         return _boundaries(case.seqlen_kv, case.mask_block_size or 1)
 
     def label(self, case: Case) -> str:
-        """With the size of blocks and, where it is short, the way the lists are given."""
+        """Return the kind with the size of blocks and the text of the lists, shortened if it is long."""
         text = case.mask_blocks or ""
         if (path := file_of_blocks(text)) is not None:
             text = FILE_INPUTS + short(path)
         return f"block_sparse {case.mask_block_size} {text if len(text) <= 24 else text[:20] + '...'}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """Lists of others, indices off by one, and the last block left out."""
+        """Yield lists of another block, indices off by one, the last block left out, and lists transposed."""
         text = case.mask_blocks or ""
         yield "if each block of queries has the list of the next one", {"mask_blocks": misread_blocks("next", text)}
         yield "if indices of blocks are one too high", {"mask_blocks": misread_blocks("one-beyond", text)}
@@ -135,7 +135,7 @@ class BlockSparse(Kind):
 
 
 def block_table(case: Case) -> NDArray[np.bool_]:
-    """Which blocks are listed, (blocks of queries, blocks of keys); not to be written to."""
+    """Return a read-only boolean table of the listed blocks, (blocks of queries, blocks of keys)."""
     assert case.mask_blocks is not None
     assert case.mask_block_size is not None
     return _table(case.mask_blocks, case.mask_block_size, case.seqlen_q, case.seqlen_kv, case.diagonal_offset)
@@ -147,7 +147,7 @@ def file_of_blocks(text: str) -> str | None:
 
 
 def misread_blocks(how: str, text: str) -> str:
-    """The text of lists that are read in a mistaken way."""
+    """Return the text of the lists as misread by one of ``_MISREAD``."""
     assert how in _MISREAD
     return f"{how}:{text}"
 
@@ -166,7 +166,7 @@ def _table(text: str, size: int, seqlen_q: int, seqlen_kv: int, offset: int) -> 
     else:
         starts = np.arange(0, seqlen_q, size)
         ends = np.minimum(starts + size, seqlen_q) - 1  # the last query of each block
-        first, last = (starts + offset) // size, (ends + offset) // size  # the blocks where its queries' own keys stand
+        first, last = (starts + offset) // size, (ends + offset) // size  # blocks of its queries' own positions
         keys = np.arange(-(-seqlen_kv // size))
         numbers = [float(part.rstrip("%")) for part in rest.split(":")]
         if how == "local":
@@ -180,7 +180,7 @@ def _table(text: str, size: int, seqlen_q: int, seqlen_kv: int, offset: int) -> 
 
 
 def _drawn(own: Table, density: float, seed: int) -> Table:
-    """The blocks of the diagonal, and others by chance: as many as the density says, rounded, or the diagonal alone."""
+    """Return the diagonal blocks and random others, up to ``density`` of all; the diagonal ones always stay."""
     blocks = own.shape[1]
     count = round(density * blocks)
     table = np.array(own)
@@ -196,7 +196,7 @@ def _lists(text: str) -> list[list[int]]:
 
 
 def _sizes(length: int, size: int) -> NDArray[np.int64]:
-    """How many tokens each block has."""
+    """Return the number of tokens of each block."""
     return np.minimum(size, length - np.arange(0, length, size, dtype=np.int64))
 
 

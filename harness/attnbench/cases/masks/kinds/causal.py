@@ -25,17 +25,17 @@ class Causal(Kind):
     splits = True
 
     def band(self, case: Case) -> Band:
-        """Up to the diagonal."""
+        """Return the band up to the diagonal."""
         del case
         return Band(right=0)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """From the first key to the diagonal."""
+        """Return the keys from the first one to the diagonal."""
         del batch_index
         return one_run(case, 0, positions(case) + 1)
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """The diagonal left out, or one too many seen."""
+        """Yield a mask without its diagonal, and one that shows a key too many."""
         wide: dict[str, object] = {"mask": "sliding_window", "window_left": case.seqlen_kv}
         yield "if a query does not see its own position", {**wide, "window_right": -1}
         yield "if a query sees one key beyond its own position", {**wide, "window_right": 1}

@@ -1,4 +1,4 @@
-"""``document``: sequences packed one behind the other, which do not see each other."""
+"""``document``: packed sequences that do not see each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Document(Kind):
-    """Blocks along the diagonal, of each the lower triangle where it is causal."""
+    """Blocks along the diagonal; if causal, their lower triangles."""
 
     name = "document"
     parameters = (
@@ -29,7 +29,7 @@ class Document(Kind):
     divisible = False
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """The query's own document, up to the query where it is causal."""
+        """Return the keys of the query's own document; if causal, up to the query."""
         del batch_index
         lengths = np.array(case.document_lengths, np.int64)
         ends = np.cumsum(lengths)
@@ -38,18 +38,18 @@ class Document(Kind):
         return one_run(case, (ends - lengths)[document], rows + 1 if case.document_causal else ends[document])
 
     def pairs(self, case: Case) -> int:
-        """The documents' squares, or triangles."""
+        """Sum the areas of the documents' squares or triangles."""
         lengths = case.document_lengths or ()
         return case.batch * sum(n * (n + 1) // 2 if case.document_causal else n * n for n in lengths)
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
+        """Return four documents of unequal lengths, about 1 : 2 : 3 : 4 (fewer for very short sequences)."""
         del batch, seqlen_kv
         edges = sorted({0, seqlen_q // 10, 3 * seqlen_q // 10, 6 * seqlen_q // 10, seqlen_q}) if seqlen_q else [0, 0]
         return {"document_lengths": tuple(b - a for a, b in itertools.pairwise(edges))}
 
     def problems(self, case: Case) -> list[str]:
-        """Documents make up one sequence."""
+        """Check that the documents make up one sequence."""
         lengths = case.document_lengths or ()
         if case.seqlen_q != case.seqlen_kv:
             both = f"seqlen_q = {case.seqlen_q} must equal seqlen_kv = {case.seqlen_kv}"
@@ -59,23 +59,23 @@ class Document(Kind):
         return []
 
     def looks_ahead(self, case: Case) -> bool:
-        """To the end of the document, unless it is causal."""
+        """Whether documents are not causal: a query then sees its document to the end."""
         return not case.document_causal
 
     def query_edges(self, case: Case) -> list[int]:
-        """The last token of each document and the first of the next."""
+        """Return the last token of each document and the first of the next."""
         ends = itertools.accumulate(case.document_lengths or ())
         return [token for end in ends for token in (end - 1, end)]
 
     def key_edges(self, case: Case) -> list[int]:
-        """The same tokens."""
+        """Return the same tokens as :meth:`query_edges`."""
         return self.query_edges(case)
 
     def label(self, case: Case) -> str:
-        """With the triangle, where there is one."""
+        """Return the kind, marked if it is causal."""
         return "document (causal)" if case.document_causal else "document"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """The triangle turned, or documents that see each other."""
+        """Yield the opposite ``document_causal``, and documents that see each other."""
         yield "with document_causal turned", {"document_causal": not case.document_causal}
         yield "if documents see each other", {"mask": "causal" if case.document_causal else "none"}

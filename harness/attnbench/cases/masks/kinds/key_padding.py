@@ -1,4 +1,4 @@
-"""``key_padding``: of each batch element only the first keys are real."""
+"""``key_padding``: only the first keys of each batch element are real."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TILES = (256, 128, 64, 32, 16)
 
 
 class KeyPadding(Kind):
-    """The first columns, another number of them for each batch element."""
+    """The first columns, their number given per batch element."""
 
     name = "key_padding"
     parameters = (Parameter(name="kv_lengths", form="integers"),)
@@ -29,23 +29,23 @@ class KeyPadding(Kind):
     splits = True
 
     def band(self, case: Case) -> Band:
-        """The real keys."""
+        """Return the real keys."""
         return Band(keys=case.kv_lengths)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """The real keys."""
+        """Return the real keys."""
         assert case.kv_lengths is not None
         return one_run(case, 0, case.kv_lengths[batch_index])
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """From all keys, for the first batch element, down to half of them, for the last; 3/4 for one alone."""
+        """Return lengths from all keys for the first batch element down to half for the last; 3/4 for a single one."""
         del seqlen_q
         if batch == 1:
             return {"kv_lengths": (min(max(1, 3 * seqlen_kv // 4), seqlen_kv),)}
         return {"kv_lengths": tuple(seqlen_kv - seqlen_kv * b // (2 * (batch - 1)) for b in range(batch))}
 
     def problems(self, case: Case) -> list[str]:
-        """A length for each batch element."""
+        """Check that there is a valid length per batch element."""
         lengths = case.kv_lengths or ()
         if len(lengths) == case.batch and all(0 <= length <= case.seqlen_kv for length in lengths):
             return []
@@ -53,16 +53,16 @@ class KeyPadding(Kind):
         return [f"kv_lengths = {shown(list(lengths))} must be {case.batch} (batch) {all_lengths}"]
 
     def looks_ahead(self, case: Case) -> bool:
-        """To the last real key."""
+        """True: a query sees all real keys."""
         del case
         return True
 
     def key_edges(self, case: Case) -> list[int]:
-        """The keys at which padding begins."""
+        """Return the keys at which padding begins, with neighbours."""
         return around(*(case.kv_lengths or ()))
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """One key more or less, whole tiles, and one length for all."""
+        """Yield one key more or less, lengths rounded up to tiles, and one length for all."""
         lengths = case.kv_lengths or ()
         longer = tuple(min(n + 1, case.seqlen_kv) for n in lengths)
         yield "if one padded key is seen", {"kv_lengths": longer}

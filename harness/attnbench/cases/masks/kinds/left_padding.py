@@ -1,4 +1,4 @@
-"""``left_padding``: of each batch element the first keys are padding, as in a batch of unlike prompts."""
+"""``left_padding``: the first keys of each batch element are padding, as in a batch of prompts of unequal length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LeftPadding(Kind):
-    """The last columns, another number of them for each batch element."""
+    """The last columns, their number given per batch element."""
 
     name = "left_padding"
     parameters = (Parameter(name="kv_starts", form="integers"),)
@@ -27,23 +27,23 @@ class LeftPadding(Kind):
     splits = True
 
     def band(self, case: Case) -> Band:
-        """The real keys."""
+        """Return the real keys."""
         return Band(starts=case.kv_starts)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """The real keys."""
+        """Return the real keys."""
         assert case.kv_starts is not None
         return one_run(case, case.kv_starts[batch_index], case.seqlen_kv)
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """From no padding, for the first batch element, up to half of the keys, for the last; 1/4 for one alone."""
+        """Return starts from no padding for the first batch element up to half for the last; 1/4 for a single one."""
         del seqlen_q
         if batch == 1:
             return {"kv_starts": (seqlen_kv // 4,)}
         return {"kv_starts": tuple(seqlen_kv * b // (2 * (batch - 1)) for b in range(batch))}
 
     def problems(self, case: Case) -> list[str]:
-        """A first key for each batch element."""
+        """Check that there is a valid first key per batch element."""
         starts = case.kv_starts or ()
         if len(starts) == case.batch and all(0 <= start <= case.seqlen_kv for start in starts):
             return []
@@ -51,16 +51,16 @@ class LeftPadding(Kind):
         return [f"kv_starts = {shown(list(starts))} must be {case.batch} (batch) {all_keys}"]
 
     def looks_ahead(self, case: Case) -> bool:
-        """To the last key."""
+        """True: a query sees all keys to the last."""
         del case
         return True
 
     def key_edges(self, case: Case) -> list[int]:
-        """The keys at which padding ends."""
+        """Return the keys at which padding ends, with neighbours."""
         return around(*(case.kv_starts or ()))
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """One key more or less, the padding on the other side, and one start for all."""
+        """Yield one key more or less, padding on the other side, and one start for all."""
         starts = case.kv_starts or ()
         yield "if one padded key is seen", {"kv_starts": tuple(max(n - 1, 0) for n in starts)}
         yield "if the first real key is not seen", {"kv_starts": tuple(min(n + 1, case.seqlen_kv) for n in starts)}

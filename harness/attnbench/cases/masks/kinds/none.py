@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 class NoMask(Kind):
-    """Nothing is hidden."""
+    """The mask that hides nothing."""
 
     name = "none"
     by_position = False
     splits = True
 
     def band(self, case: Case) -> Band:
-        """Without ends."""
+        """Return an unbounded band."""
         del case
         return Band()
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """All keys."""
+        """Return all keys."""
         del batch_index
         return one_run(case, 0, case.seqlen_kv)
 
     def looks_ahead(self, case: Case) -> bool:
-        """To the end."""
+        """True: a query sees all keys."""
         del case
         return True
 
     def label(self, case: Case) -> str:
-        """The absence in words."""
+        """Return ``no mask``."""
         del case
         return "no mask"

@@ -1,6 +1,6 @@
-"""``ragged``: requests of a serving batch, packed one behind the other; of each the queries are its last tokens.
+"""``ragged``: packed requests of a serving batch; the queries of each are its last tokens.
 
-Queries and keys are packed apart, so a request has other places in Q than in K and V (``cu_seqlens_q`` and
+Queries and keys are packed separately, so a request has different offsets in Q than in K and V (``cu_seqlens_q`` and
 ``cu_seqlens_k`` of variable-length kernels). A query sees the keys of its own request up to itself: in each request
 the diagonal ends in the bottom right corner, and a sliding window is counted from there.
 """
@@ -38,7 +38,7 @@ _FOLLOW_POSITIONS = frozenset({"alibi", "relative_bias", "bias"})
 
 
 class Ragged(Kind):
-    """Blocks along the packs' diagonal, of each the triangle that ends in its bottom right corner."""
+    """Blocks along the packs' diagonal, each causal with the diagonal ending in its bottom right corner."""
 
     name = "ragged"
     parameters = (Parameter(name="requests", form="requests", mistake=mistake_in_requests),)
@@ -46,20 +46,20 @@ class Ragged(Kind):
     by_sequence = False
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """From the request's first key to the query's own position."""
+        """Return the keys from the request's first one to the query's own position."""
         del batch_index
         batch = parse_requests(case.requests or "")
         queries, keys = of_each(batch)
         return one_run(case, np.repeat(np.cumsum(keys) - keys, queries), own_keys(batch) + 1)
 
     def pairs(self, case: Case) -> int:
-        """The requests' trapezia."""
+        """Sum the pairs of the requests."""
         return case.batch * sum(one.pairs for one in parse_requests(case.requests or ""))
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """A prefill of half of the queries, and one request of all others and the remaining keys.
+        """Return a prefill of half of the queries, and a request with the other queries and keys.
 
-        Without queries it is a request that does not fit: each has one at least.
+        Without queries it is a request that does not fit, as each has at least one query.
         """
         del batch
         seqlen_q = max(1, seqlen_q)
@@ -68,7 +68,7 @@ class Ragged(Kind):
         return {"requests": written((prefill, rest) if half else (rest,))}
 
     def problems(self, case: Case) -> list[str]:
-        """Requests make up all queries and all keys, and stand alone."""
+        """Check that the requests make up all queries and keys, and that nothing else assumes one common sequence."""
         text = case.requests or ""
         queries, keys = tokens(parse_requests(text))
         found = []
@@ -95,21 +95,21 @@ class Ragged(Kind):
         return found
 
     def query_edges(self, case: Case) -> list[int]:
-        """The last query of each request and the first of the next."""
+        """Return the last query of each request and the first of the next."""
         ends = np.cumsum([one.queries for one in each(case)]).tolist()
         return [token for end in ends for token in (end - 1, end)]
 
     def key_edges(self, case: Case) -> list[int]:
-        """The same keys."""
+        """Return the last key of each request and the first of the next."""
         ends = np.cumsum([one.keys for one in each(case)]).tolist()
         return [token for end in ends for token in (end - 1, end)]
 
     def label(self, case: Case) -> str:
-        """With the requests, or how many there are of each class."""
+        """Return the kind with the requests or, if these are long, the number of each class."""
         return f"ragged {described(parse_requests(case.requests or ''))}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """One diagonal for all requests, or a boundary between two of them that is one key late."""
+        """Yield one diagonal for all requests, and a boundary between two of them that is one key late."""
         one_diagonal: dict[str, object] = {"mask": "causal", "requests": None, "alignment": "bottom_right"}
         yield "if requests see each other, below one diagonal", one_diagonal
         if (late := one_key_late(case)) is not None:
@@ -117,7 +117,7 @@ class Ragged(Kind):
 
 
 def one_key_late(case: Case) -> str | None:
-    """The requests with the first boundary among keys that can be one key late; ``None`` where none can."""
+    """Return the requests with the first movable boundary among keys one key late; ``None`` if none can move."""
     all_of_them = each(case)
     for place, (one, following) in enumerate(itertools.pairwise(all_of_them)):
         if following.keys > following.queries:
@@ -128,7 +128,7 @@ def one_key_late(case: Case) -> str | None:
 
 
 def each(case: Case) -> list[Requests]:
-    """The requests of a case one by one."""
+    """Return the requests of a case one by one."""
     return [one._replace(number=1) for one in parse_requests(case.requests or "") for _ in range(one.number)]
 
 
@@ -141,10 +141,10 @@ def key_lengths(case: Case) -> NDArray[np.int64]:
 
 @dataclasses.dataclass(frozen=True)
 class RequestGroup:
-    """Equal requests that lie beside each other in a pack: a batch."""
+    """Consecutive equal requests of a pack, viewed as a batch."""
 
     rows: slice
-    """Their queries in the pack."""
+    """The positions of their queries in the pack."""
     columns: slice
     """Their keys in the pack."""
     places: slice
@@ -153,20 +153,20 @@ class RequestGroup:
     """Causal, or a window, with the diagonal in the bottom right corner; ``batch`` is how many they are."""
 
     def queries_of(self, pack: Tensor) -> Tensor:
-        """Their part of a torch tensor (1, heads, all queries, ...), as a view (batch, heads, seqlen_q, ...)."""
+        """Return their part of a torch tensor (1, heads, all queries, ...) as a view (batch, heads, seqlen_q, ...)."""
         return _as_batch(pack[0, :, self.rows], self.case.batch)
 
     def keys_of(self, pack: Tensor) -> Tensor:
-        """Their part of a torch tensor (1, heads, all keys, ...), as a view (batch, heads, seqlen_kv, ...)."""
+        """Return their part of a torch tensor (1, heads, all keys, ...) as a view (batch, heads, seqlen_kv, ...)."""
         return _as_batch(pack[0, :, self.columns], self.case.batch)
 
 
 def request_groups(case: Case, *, one_by_one: bool = False) -> list[RequestGroup]:
-    """The requests of a ragged case in their order, equal neighbours as one batch.
+    """Return the requests of a ragged case in order, with equal neighbours as one batch.
 
     Args:
-        case: any; without requests there are none.
-        one_by_one: a batch for each request.
+        case: any case; the list is empty if it has no requests.
+        one_by_one: return a batch per request instead.
     """
     if case.requests is None:
         return []

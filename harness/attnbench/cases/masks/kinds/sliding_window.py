@@ -1,4 +1,4 @@
-"""``sliding_window``: a query sees so many keys to the left and to the right of its own position."""
+"""``sliding_window``: a query sees a given number of keys to the left and to the right of its own position."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class SlidingWindow(Kind):
     causal = True
 
     def band(self, case: Case) -> Band:
-        """The window."""
+        """Return the window as a band."""
         return Band(left=case.window_left, right=case.window_right)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """The window around the diagonal."""
+        """Return the window around the diagonal."""
         del batch_index
         assert case.window_left is not None
         assert case.window_right is not None
@@ -44,15 +44,15 @@ class SlidingWindow(Kind):
         return bool(case.window_right)
 
     def query_edges(self, case: Case) -> list[int]:
-        """The first query whose window begins among the keys."""
+        """Return the first query whose window begins within the keys, with neighbours."""
         return around(case.window_left or 0)
 
     def label(self, case: Case) -> str:
-        """With both sides."""
+        """Return the kind with both sides."""
         return f"sliding_window {case.window_left}+{case.window_right}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """Sides that are off by one, or exchanged."""
+        """Yield sides that are off by one, and sides exchanged."""
         yield from super().misreadings(case)
         exchanged: dict[str, object] = {"window_left": case.window_right, "window_right": case.window_left}
         yield "with left and right of the window exchanged", exchanged

@@ -1,4 +1,4 @@
-"""``tensor``: a mask written out, from a file or from a seed; each row sees whatever keys it says."""
+"""``tensor``: an arbitrary boolean mask from a file or from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Tensor(Kind):
-    """A matrix of truth, which elements of the batch may share."""
+    """A boolean matrix per batch element, or one for all."""
 
     name = "tensor"
     parameters = (Parameter(name="mask_file", form="tensor", default="random:0"),)
@@ -29,25 +29,25 @@ class Tensor(Kind):
     by_sequence = False
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """Wherever the matrix says so."""
+        """Return the runs of True in the matrix."""
         assert case.mask_file is not None
         return _runs(case.mask_file, (case.batch, case.seqlen_q, case.seqlen_kv), batch_index)
 
     def runs_to_count(self, case: Case) -> int:
-        """Few in most files, and every fourth key of a random row; reading the keys takes longer than either."""
+        """Return a rough estimate: files usually have few runs, and a drawn mask at most one per few keys."""
         return max(1, case.seqlen_kv // 16)
 
     def looks_ahead(self, case: Case) -> bool:
-        """Nobody knows without reading it."""
+        """True: it is unknown without reading the mask."""
         del case
         return True
 
     def label(self, case: Case) -> str:
-        """With the seed, or the name of the file."""
+        """Return the kind with the seed or the name of the file."""
         return f"tensor {short(case.mask_file or '')}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """True where a key is hidden, queries and keys exchanged, and one mask for all sequences."""
+        """Yield the inverted mask, the transposed one, and the first sequence's mask for all."""
         text = case.mask_file or ""
         yield "if True in the mask hides a key", {"mask_file": misread("inverted", text)}
         if case.seqlen_q == case.seqlen_kv:
@@ -58,7 +58,7 @@ class Tensor(Kind):
 
 @functools.lru_cache(maxsize=2)
 def _runs(text: str, shape: tuple[int, int, int], batch_index: int) -> NDArray[np.int64]:
-    """The runs of a sequence's rows; the heads of the sequence ask for them one after the other."""
+    """Return the runs of one sequence's rows; cached, as each head of the sequence asks for them."""
     batch, rows, keys = shape
     mask = np.broadcast_to(mask_tensor(text, *shape), (batch, 1, rows, keys))[batch_index, 0]
     runs = runs_of(mask)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _DRAFTS = 15
 _MOST_DRAFTS = 4096
-"""Each is compared with all."""
+"""The most drafts, as each is compared with all others."""
 
 
 class Tree(Kind):
-    """The context whole, and among the drafts each one's path from the root."""
+    """The whole context and, among the drafts, each one's path from the root."""
 
     name = "tree"
     parameters = (Parameter(name="tree_parents", form="integers", least=-1),)
@@ -33,11 +33,11 @@ class Tree(Kind):
     divisible = False
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
-        """Ancestors that follow each other in one run, those that follow the context in a run with it."""
+        """Return the context and the ancestors, neighbouring ones merged into one run."""
         del batch_index
         parents = case.tree_parents or ()
         drafts, context = len(parents), case.seqlen_kv - len(parents)
-        seen = np.zeros((drafts, drafts + 1), np.int8)  # the context stands in the first column
+        seen = np.zeros((drafts, drafts + 1), np.int8)  # the first column is the context
         seen[:, 0] = context > 0
         for draft, parent in enumerate(parents):
             if parent >= 0:
@@ -54,19 +54,19 @@ class Tree(Kind):
         return runs
 
     def runs_to_count(self, case: Case) -> int:
-        """The runs of the deepest draft: one more for each draft that does not stand right behind its parent."""
+        """Return the largest number of runs of a draft: each ancestor that is not right behind its parent adds one."""
         runs: list[int] = []
         for draft, parent in enumerate(case.tree_parents or ()):
             runs.append((runs[parent] if parent >= 0 else 1) + (parent != draft - 1))
         return max(runs, default=1)
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """A binary tree, level by level, of 15 drafts, or as many as there are tokens."""
+        """Return a binary tree in level order of 15 drafts, or of as many as there are tokens."""
         del batch
         return {"tree_parents": tuple((draft - 1) // 2 for draft in range(min(_DRAFTS, seqlen_q, seqlen_kv)))}
 
     def problems(self, case: Case) -> list[str]:
-        """Drafts are the last tokens of both queries and keys, and come after their parents."""
+        """Check that drafts are the last tokens of both queries and keys, and come after their parents."""
         parents, found = case.tree_parents or (), []
         if len(parents) > _MOST_DRAFTS:
             return [f"tree_parents has {len(parents):,} drafts, more than {_MOST_DRAFTS:,}"]
@@ -84,20 +84,20 @@ class Tree(Kind):
         return found
 
     def query_edges(self, case: Case) -> list[int]:
-        """The drafts, and the last query before them."""
+        """Return the drafts and the last query before them."""
         first = case.seqlen_q - len(case.tree_parents or ())
         return [*around(first), *range(first, case.seqlen_q)]
 
     def key_edges(self, case: Case) -> list[int]:
-        """The drafts, and the end of the context."""
+        """Return the drafts and the end of the context."""
         first = case.seqlen_kv - len(case.tree_parents or ())
         return [*around(first), *range(first, case.seqlen_kv)]
 
     def label(self, case: Case) -> str:
-        """With the number of drafts."""
+        """Return the kind with the number of drafts."""
         return f"tree of {len(case.tree_parents or ())}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
-        """Drafts that see all before them, or only themselves and the context."""
+        """Yield drafts that see all tokens before them, and drafts that see only themselves and the context."""
         yield "with a causal mask, so that a draft sees all drafts before it", {"mask": "causal"}
         yield "if a draft sees none of its ancestors", {"tree_parents": (-1,) * len(case.tree_parents or ())}
