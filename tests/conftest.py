@@ -54,6 +54,7 @@ FILES_THAT_TAKE_LONGEST = (
     "gate/test_pair.py",
     "covering/test_array.py",
     "soak/test_processors.py",
+    "runner/test_covering.py",
     "commands/test_memory_laws.py",
     "commands/test_gate_scaling.py",
     "packaging/test_wheel.py",
@@ -79,6 +80,9 @@ FILES_THAT_TAKE_LONGEST = (
     "implementations/test_gpu_back_ends.py",
     "capture/test_transformers.py",
     "machine/test_probe.py",
+    "gate/test_calibration.py",
+    "transport/test_socket.py",
+    "capture/test_libraries.py",
 )
 """The longest first. Where two processes share the files, none of these begins when the other has nothing left; and
 ``make test-fast`` leaves them out."""
