@@ -37,7 +37,13 @@ FILES_THAT_TAKE_LONGEST = (
     "implementations/test_agreement.py",
     "commands/test_interruption.py",
     "mutants/test_sensitivity.py",
+    "commands/test_profile.py",
     "commands/test_run.py",
+    "profiling/test_planted.py",
+    "predicting/test_predict.py",
+    "fleet/test_ray.py",
+    "ranks/test_ranks.py",
+    "worker/test_timed_misconduct.py",
     "commands/test_check.py",
     "commands/test_faults.py",
     "commands/test_gate.py",
@@ -45,9 +51,41 @@ FILES_THAT_TAKE_LONGEST = (
     "implementations/test_triton_flash.py",
     "implementations/test_triton_compiles.py",
     "implementations/test_gluon_compiles.py",
+    "gate/test_pair.py",
     "covering/test_array.py",
+    "soak/test_processors.py",
+    "runner/test_covering.py",
+    "commands/test_memory_laws.py",
+    "commands/test_gate_scaling.py",
+    "packaging/test_wheel.py",
+    "packaging/test_action.py",
+    "commands/test_output.py",
+    "capture/test_command.py",
+    "api/test_session.py",
+    "implementations/test_gluon_flash.py",
+    "commands/test_pytest_plugin.py",
+    "gpu/test_parts.py",
+    "identities/test_identities.py",
+    "registry/test_discover.py",
+    "implementations/test_numba_flash.py",
+    "implementations/test_numba_flash_threads.py",
+    "scaling/test_fit.py",
+    "put_back/test_verify.py",
+    "soak/test_soak.py",
+    "fuzz/test_fuzz.py",
+    "sweep/test_files.py",
+    "put_back/test_minilm.py",
+    "registry/test_remembered_probe.py",
+    "implementations/test_compiled.py",
+    "implementations/test_gpu_back_ends.py",
+    "capture/test_transformers.py",
+    "machine/test_probe.py",
+    "gate/test_calibration.py",
+    "transport/test_socket.py",
+    "capture/test_libraries.py",
 )
-"""The longest first. Where two processes share the files, none of these begins when the other has nothing left."""
+"""The longest first. Where two processes share the files, none of these begins when the other has nothing left; and
+``make test-fast`` leaves them out."""
 FIXTURES_THAT_TAKE_SECONDS = {"attnbench", "module_attnbench", "browser"}
 
 # An example may take as long as the machine lets it.
@@ -176,16 +214,24 @@ def _oracles_are_kept() -> Iterator[None]:
             child.close()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no slow test is wanted, do not even import the files of which all tests are slow."""
+    is_slow = place_of(collection_path) < len(FILES_THAT_TAKE_LONGEST)
+    return True if is_slow and config.getoption("markexpr") == "not slow" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as ``slow`` what starts a command or a browser; begin with the files that take longest."""
+    """Mark as ``slow`` what takes seconds or starts a command or a browser; begin with the files that take longest."""
     for item in items:
-        if FIXTURES_THAT_TAKE_SECONDS & set(getattr(item, "fixturenames", ())):
+        takes_seconds = FIXTURES_THAT_TAKE_SECONDS & set(getattr(item, "fixturenames", ()))
+        if takes_seconds or place_of(item.path) < len(FILES_THAT_TAKE_LONGEST):
             item.add_marker("slow")
-    items.sort(key=lambda item: place_of(item.path.relative_to(Path(__file__).parent).as_posix()))
+    items.sort(key=lambda item: place_of(item.path))
 
 
-def place_of(file: str) -> int:
+def place_of(path: Path) -> int:
     """A file's place among those that take longest; all others come after these."""
+    file = path.relative_to(Path(__file__).parent).as_posix()
     return FILES_THAT_TAKE_LONGEST.index(file) if file in FILES_THAT_TAKE_LONGEST else len(FILES_THAT_TAKE_LONGEST)
 
 

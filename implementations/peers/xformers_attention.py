@@ -217,6 +217,10 @@ def operators_of(run: Callable[[], object]) -> str:
     seen: dict[str, None] = {}
 
     class Spy(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # nothing is compiled under it; to skip torch._dynamo is to import it, which takes a second
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if any(word in func.name() for word in ("attention", "flash", "fmha", "splitk")):
                 seen.setdefault(func.name())

@@ -32,7 +32,7 @@ def found(noise: Noise, rules: Rules, change: float, *, cells: int = 30, gates: 
 
 
 @pytest.mark.parametrize(("noise", "delta"), [(DEDICATED, 0.03), (SHARED, 0.05), (SHARED, 0.03)])
-@pytest.mark.parametrize("cells", [30, 300])
+@pytest.mark.parametrize("cells", [30, pytest.param(300, marks=pytest.mark.slow)])
 def test_unchanged_code_raises_no_alarm(noise: Noise, delta: float, cells: int) -> None:
     rng = np.random.default_rng(2)
     alarms = 0
