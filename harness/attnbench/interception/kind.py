@@ -44,6 +44,8 @@ def kind_of(*arguments: object) -> Kind | None:
         kind: Any = type(value)
         if kind in _PLAIN:
             tensor = cast("Tensor", value)
+            if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided:
+                return None
             key += (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, records and tensor.requires_grad)
             tensors.append(tensor)
         elif kind in _VALUES:

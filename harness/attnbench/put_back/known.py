@@ -20,7 +20,7 @@ from attnbench.put_back.ready import ReadyCall, made_ready
 from attnbench.worker.call import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
 
     from torch import Tensor
 
@@ -64,6 +64,8 @@ class KnownCalls:
         self._numbered = 0
         self._users: collections.Counter[Path] = collections.Counter()
         """Number of kinds of calls that need each file: equal masks share one."""
+        self._unneeded: collections.deque[Path] = collections.deque()
+        """Files that a call no longer needs, once for each such call. Garbage is collected within any lock."""
         self._lock = threading.Lock()
         """Modules may call from several threads at once."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -94,8 +96,12 @@ class KnownCalls:
         strange = {type(x).__name__ for x in (call.q, call.k, call.v)} - {"Tensor", "Parameter"}
         if strange:
             return Reason(f"its tensors are of the class {min(strange)}")
+        if any(x.is_meta for x in (call.q, call.k, call.v)):
+            return Reason("its tensors have no values")
         with self._lock:
-            return self._find(call)
+            answer = self._find(call)
+            self._remove_unneeded()
+            return answer
 
     def _find(self, call: AttentionCall) -> ReadyCall | Reason:
         key = self._key(call)
@@ -166,10 +172,10 @@ class KnownCalls:
         self._users.update(files)
         refused = refusal(self._implementation, case, call.q.device.type)
         if refused is not None:
-            _remove(files, self._users)
+            self._unneeded.extend(files)
             return Reason(f"{refused}{_hint(refused, case)}")
         ready = made_ready(self._implementation, case, call)
-        weakref.finalize(ready, _remove, files, self._users)  # a backward pass may need it after its entry is dropped
+        weakref.finalize(ready, self._unneeded.extend, files)  # a backward pass may need it after its entry is dropped
         return ready
 
     def _case(self, spec: CallSpec, call: AttentionCall) -> Case:
@@ -180,21 +186,21 @@ class KnownCalls:
             fields["bias_file"] = self._file("bias", spec.bias)
         return make_case(**fields, mode="forward_backward" if call.needs_gradients else "forward")
 
+    def _remove_unneeded(self) -> None:
+        """Drop a user of each file that a call no longer needs, and remove files that have no users left."""
+        while self._unneeded:
+            file = self._unneeded.popleft()
+            self._users[file] -= 1
+            if not self._users[file]:
+                del self._users[file]
+                file.unlink(missing_ok=True)
+
     def _file(self, name: str, tensor: Tensor) -> str:
         """Write a tensor into a file for a case, and return its path."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
         folder = Path(self._folder.name)
         return str(folder / save_tensors(folder, {name: tensor}))
-
-
-def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:
-    """Drop one user of each file, and remove files that have no users left."""
-    for file in files:
-        users[file] -= 1
-        if not users[file]:
-            del users[file]
-            file.unlink(missing_ok=True)
 
 
 def _hint(refused: str, case: Case) -> str:

@@ -132,7 +132,9 @@ class Used:
         return call.original()
 
     def _unmatched(self, what: str, reason: str) -> None:
-        if not _COMPUTING.get():
+        if _COMPUTING.get():
+            return
+        with self._lock:
             self.fallbacks[f"{what} is not understood: {reason}"] += 1
 
     def __str__(self) -> str:
