@@ -30,10 +30,10 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
     if stored.is_file() and stored.read_text(encoding="utf-8") == text:
         say(f"going on with {folder}: complete runs are kept")
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds something else already: another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} holds something else already: another --out")
         stored.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
