@@ -31,7 +31,9 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
         say(f"going on with {folder}: complete runs are kept")
         return
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds something else already: another --out")
+        raise UsageError(
+            f"{folder} holds something else already, such as a gate of other sides or cells: give another --out"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stored.write_text(text, encoding="utf-8")
