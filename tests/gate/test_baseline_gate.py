@@ -201,7 +201,7 @@ def test_what_is_wrong_or_incomplete_or_of_one_process_is_no_baseline(run: Make,
             save(read_run(write(tmp_path / f"{status}.jsonl", lines, replicates=3)), "x", tmp_path)
     with pytest.raises(BaselineError, match="incomplete"):
         save(run("i.jsonl", cells_planned=999), "x", tmp_path)
-    with pytest.raises(BaselineError, match=r"1 process\(es\)"):
+    with pytest.raises(BaselineError, match="has 1 process for each cell, a baseline needs 3"):
         save(run("o.jsonl", processes=1), "x", tmp_path)
 
 

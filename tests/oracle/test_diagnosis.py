@@ -122,6 +122,19 @@ def test_noise_is_given_no_cause(mode: str) -> None:
     assert cause.startswith("all of it is wrong")
 
 
+def test_a_mask_that_is_off_by_one_is_named_though_a_row_without_keys_becomes_nan() -> None:
+    case = make_case(heads_q=2, seqlen_q=40, mask="causal")
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    strict = dataclasses.replace(case, mask="sliding_window", window_left=40, window_right=-1)
+    out = reference(strict, selection, 0, EXACT, inputs_of=case)["out"].clone()
+    out[:, 0] = torch.nan
+    said = guess(case, selection, truth, {"out": out}, ("out",), 0)
+    assert said == (
+        "it is what the case gives if a query does not see its own position; a row that then sees no key is NaN"
+    )
+
+
 def test_one_head_of_several_is_named() -> None:
     case = make_case(heads_q=4, seqlen_q=40)
     selection = select(case)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import attnbench.api
 from attnbench.cases.tensors.file import array_of
 from attnbench.cli.main import exit_code
 
@@ -77,6 +78,23 @@ def test_what_is_too_large_is_refused_with_a_sentence_and_nothing_is_left(
     assert exit_code(["inspect", "-a", "seqlen=64k", "--out", str(tmp_path / "page")]) == 2
     assert "too large to be looked into" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes"),
+    [
+        ((), (2, 64, 64, "causal")),
+        (("dtype=bfloat16",), (2, 64, 64, "none")),
+        (("heads=1",), (1, 1024, 1024, "none")),
+        (("seqlen_kv=9", "seqlen_q=5"), (8, 5, 9, "none")),
+    ],
+)
+def test_a_case_whose_size_is_not_said_is_small(
+    axes: tuple[str, ...], sizes: tuple[int, int, int, str], tmp_path: Path
+) -> None:
+    attnbench.api.inspect(axis=axes, out=tmp_path / "page")
+    case = json.loads((tmp_path / "page" / "inspection.json").read_text())["case"]
+    assert (case["heads_q"], case["seqlen_q"], case["seqlen_kv"], case["mask"]) == sizes
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ MISTAKES = {
     "shapes.a.kv_lengths = 3": (
         "shapes.a.kv_lengths: 3 is not a list of lengths, such as [3, 5] (3+5 on the command line)"
     ),
+    "shapes.a.seqlen = [128, 512]": (
+        "shapes.a.seqlen: [128, 512] is not an integer >= 0, or a size such as 16k; several values go into [axes]"
+    ),
     "shapes.a = 3": "shapes.a: 3 is not a table",
     'devices = ["gpu"]': "devices[0]: 'gpu' is none of cpu, cuda; did you mean 'cuda'?",
     "devices = []": "devices: []: without a device nothing would run",

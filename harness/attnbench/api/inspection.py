@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.registry.found import Found
 
-_SMALL = ("seqlen=64", "heads=2", "mask=causal")
-"""The default case, small enough to see every weight."""
+_SMALL = ("seqlen=64", "heads=2")
+"""The default size, small enough to see every weight."""
 
 
 def inspect(
@@ -42,8 +42,8 @@ def inspect(
         tensors: .npz, .safetensors or .pt with q, k and v, which settle sizes and dtype; default: values that the case
             describes.
         include: implementations to compare with the reference: regular expressions; default none.
-        axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``; default 64 tokens, two
-            heads, causal.
+        axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``; 64 tokens and two
+            heads where it names neither; default causal.
         device: ``"cpu"`` or ``"cuda"``.
         batch_index: which batch element is shown.
         out: folder of the page; default ``reports/runs/inspect-CASE``.
@@ -62,7 +62,7 @@ def inspect(
 
     require_device(device)
     file = None if tensors is None else Path(tensors)
-    case = _case(axis_texts(axis) or (() if file else _SMALL), file)
+    case = _case(axis_texts(axis) or (() if file else ("mask=causal",)), file)
     if not 0 <= batch_index < case.batch:
         raise UsageError(f"batch_index {batch_index}: the case has {case.batch}")
     chosen = _chosen(texts(include), texts(exclude), plugin_texts(plugin))
@@ -88,8 +88,9 @@ def _case(axes: Sequence[str], tensors: Path | None) -> Case:
     from attnbench.cases.inputs.operands import file_problems
     from attnbench.sweep.expand import adhoc, expand, parse_overrides
 
-    of_file = [] if tensors is None else [f"inputs=file:{tensors}"]
-    cases = {one.case.case_id: one.case for one in expand(adhoc(), parse_overrides([*axes, *of_file]))}
+    is_sized = any(axis.startswith(("seqlen", "heads", "inputs=file:")) for axis in axes)
+    size = [f"inputs=file:{tensors}"] if tensors is not None else () if is_sized else _SMALL
+    cases = {one.case.case_id: one.case for one in expand(adhoc(), parse_overrides([*axes, *size]))}
     if len(cases) != 1:
         raise UsageError(f"inspect looks into one case, and the axes make {len(cases)}: give one value to each")
     (case,) = cases.values()

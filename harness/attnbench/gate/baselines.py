@@ -15,6 +15,7 @@ from attnbench.gate.judge.inference import LEAST_ROUNDS
 from attnbench.store.machines import by_machine
 from attnbench.store.reader import read_run
 from attnbench.store.record import FAILED, key_of
+from attnbench.units import count
 from attnbench.untrusted.json_text import parse_json
 from attnbench.untrusted.names import name_mistake
 from attnbench.untrusted.printable import printable, shown
@@ -146,8 +147,8 @@ def _require_fit(run: RunFile) -> None:
         raise BaselineError(f"{run.path} is incomplete: attnbench run --resume {run.path}")
     if run.header.replicates < LEAST_ROUNDS:
         raise BaselineError(
-            f"{run.path} has {run.header.replicates} process(es) for each cell, a baseline needs {LEAST_ROUNDS}: "
-            "attnbench run SCENARIO --replicates 6"
+            f"{run.path} has {count(run.header.replicates, 'process', 'processes')} for each cell, "
+            f"a baseline needs {LEAST_ROUNDS}: attnbench run SCENARIO --replicates 6"
         )
     bad = [record for record in run.records if record["status"] in FAILED or record["status"] == "wrong"]
     if bad:

@@ -33,7 +33,9 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise UsageError(f"{folder} holds something else already: another --out")
+            raise UsageError(
+                f"{folder} holds something else already, such as a gate of other sides or cells: give another --out"
+            )
         stored.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error

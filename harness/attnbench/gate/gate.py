@@ -29,6 +29,7 @@ from attnbench.gate.measure.rounds import MEMORY_ROUNDS, SIDES, run_rounds
 from attnbench.gate.repro import shown_on_head, with_repeating_command
 from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
 from attnbench.grouping import grouped
+from attnbench.machine.interference import busy
 from attnbench.scaling import FEWEST_SIZES, NARROWEST
 from attnbench.version import VERSION
 
@@ -148,7 +149,7 @@ def judge(
         common=common,
         verdicts=verdicts,
         unsupported=sum(is_refused(cell) for cell in both.values()),
-        notes=[*notes(verdicts), *unfitted],
+        notes=[*_other_work(screens[0]), *notes(verdicts), *unfitted],
     )
 
 
@@ -326,6 +327,11 @@ def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts
 def _round_facts(one: Round, folder: Path) -> RoundFacts:
     base, head = (run.path.removeprefix(f"{folder}/") for run in (one.base, one.head))
     return RoundFacts(stage=one.stage, number=one.number + 1, first=one.first, base=base, head=head)
+
+
+def _other_work(begun: Round) -> list[str]:
+    """Return what else kept the machine busy when the first process began."""
+    return [f"{said[:1].upper()}{said[1:]}." for said in busy(begun.of(begun.first).header.environment)]
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:

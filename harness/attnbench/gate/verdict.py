@@ -170,6 +170,6 @@ class GateResult(_Data):
         ordered = sorted(times)
         middle, worst = ordered[len(ordered) // 2], ordered[-1]
         return (
-            f"{len(times)} times judged: {said}. A slow-down of {100 * middle:.1f} % would have been found in the "
-            f"middle one of them, of {100 * worst:.1f} % in each."
+            f"Verdicts: {said}. A slow-down of {100 * middle:.1f} % would have been found in half of the "
+            f"{len(times)} times, of {100 * worst:.1f} % in all."
         )

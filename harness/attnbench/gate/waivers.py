@@ -22,11 +22,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from attnbench.errors import UsageError
 from attnbench.gate.verdict import REGRESSED, Verdict, Waived
+from attnbench.sweep.nearest import unknown
 from attnbench.untrusted.toml_text import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
     from attnbench.gate.verdict import GateResult
 
@@ -128,17 +131,19 @@ def read_waivers(path: Path) -> list[Waiver]:
         try:
             waivers.append(Waiver.model_validate(entry))
         except ValidationError as error:
-            mistakes += [
-                f"waiver {number}, {_place(one)}{one['msg'].removeprefix('Value error, ')}" for one in error.errors()
-            ]
+            mistakes += [f"waiver {number}{_mistake(one)}" for one in error.errors()]
     if mistakes:
         raise WaiverError(f"{path}: " + "; ".join(mistakes))
     return waivers
 
 
-def _place(mistake: Any) -> str:
-    place = ".".join(str(part) for part in mistake["loc"])
-    return f"{place}: " if place else ""
+def _mistake(one: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in one["loc"])
+    if one["type"] == "missing":
+        return f" has no {place}"
+    if one["type"] == "extra_forbidden":
+        return f", {place}: {unknown('key', place, Waiver.model_fields)}"
+    return f"{f', {place}' if place else ''}: {one['msg'].removeprefix('Value error, ')}"
 
 
 def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime.date) -> GateResult:

@@ -56,8 +56,10 @@ def guess(
     if len(selection.groups) * group_pairs(case) <= _MOST_PAIRS:
         for sentence, answers in _hypotheses(case, selection, repetition, wrong):
             told = [name for name in wrong if name in answers]
-            if told and all(_agrees(case, truth, name, got[name], answers[name]) for name in told):
-                return sentence
+            seen = {name: _of_no_key(got[name], answers[name], truth.answers[name]) for name in told}
+            if told and all(_agrees(case, truth, name, seen[name], answers[name]) for name in told):
+                is_nan = any(seen[name] is not got[name] for name in told)
+                return f"{sentence}; a row that then sees no key is NaN" if is_nan else sentence
         if _may_store_scores(case, truth, wrong):
             roomier = find_truth(case, selection, repetition, stores_scores=True)
             if all(_agrees(case, roomier, name, got[name], truth.answers[name]) for name in wrong):
@@ -83,6 +85,16 @@ def _agrees(case: Case, truth: Truth, name: str, got: Tensor, answer: Tensor) ->
     return same and truth.is_within(case, name, got, answer)
 
 
+def _of_no_key(got: Tensor, answer: Tensor, right: Tensor) -> Tensor:
+    """``got`` as ``answer`` has it where that sees no key and ``right`` does: a plain softmax over none is NaN."""
+
+    def is_empty(tensor: Tensor) -> Tensor:
+        return (tensor == 0) | tensor.isneginf()
+
+    empty = got.isnan() & is_empty(answer) & ~is_empty(right)
+    return answer.where(empty, got) if bool(empty.any()) else got
+
+
 def _of_the_lse_alone(truth: Truth, got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:
     import torch
 
@@ -101,7 +113,7 @@ def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None
     if bool((got[name] == 0).all()):
         return f"{name} is zero throughout: it was never computed"
     if bool(got[name].isnan().all()):
-        return f"{name} is NaN throughout: it was never written, or overflowed everywhere"
+        return f"{name} is NaN throughout: never written, overflowed, or a softmax over no visible key"
     return None
 
 

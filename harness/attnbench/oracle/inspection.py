@@ -44,10 +44,13 @@ def whole_selection(case: Case) -> Selection:
     selection = select(case)
     whole = selection.rows is None and len(selection.groups) == case.batch * case.heads_kv
     if not whole or not selection.gradients_of_keys == case.needs_gradients:
-        raise InspectionError("the case is too large to be looked into: batch * heads * seqlen_q * seqlen_kv <= 2**22")
+        raise InspectionError(
+            f"{case.label()} is too large to be looked into: it may have 2048 * 2048 pairs of queries and keys in all "
+            "heads and sequences together; choose less, such as -a seqlen=256"
+        )
     if max(tensor_elements(case).values()) > MOST_ELEMENTS:
         raise InspectionError(
-            f"the case is too large to be looked into: a tensor has at most {MOST_ELEMENTS:,} numbers"
+            f"{case.label()} is too large to be looked into: a tensor has at most {MOST_ELEMENTS:,} numbers"
         )
     return selection
 

@@ -21,9 +21,16 @@ def _single_values(table: Table) -> Table:
     """Check a table with one value per field."""
     mistakes = Mistakes()
     for name in _known(table, mistakes):
-        mistakes.try_value((name,), parse_value, name, table[name])
+        mistakes.try_value((name,), _one_value, name, table[name])
     mistakes.report()
     return table
+
+
+def _one_value(name: str, value: object) -> object:
+    try:
+        return parse_value(name, value)
+    except ValueError as error:
+        raise ValueError(f"{error}; several values go into [axes]" if isinstance(value, list) else error) from None
 
 
 def _axes(table: Table) -> Table:

@@ -22,12 +22,13 @@ def inspect(
 ) -> int:
     """Look into one case: mask, attention weights and entropy per head, and where implementations are off.
 
-    Prints the page's path. The axes make one case, without them 64 tokens, two heads, causal; without -i no
-    implementation is compared with the reference. Exit code 1 when an implementation disagrees with the oracle.
+    Prints the page's path. The axes make one case; it has 64 tokens and two heads where they name neither, and is
+    causal where there are none. Without -i no implementation is compared with the reference. Exit code 1 when an
+    implementation disagrees with the oracle.
 
     ```
     attnbench inspect
-    attnbench inspect -a seqlen=64 -a heads=2 --plugin my_kernel.py -i mine
+    attnbench inspect -a mask=causal --plugin my_kernel.py -i mine
     ```
 
     Args:

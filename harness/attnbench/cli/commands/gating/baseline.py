@@ -9,6 +9,7 @@ import sys
 from cyclopts import App
 
 from attnbench.cli.options import Json  # noqa: TC001 - cyclopts reads it
+from attnbench.units import count
 
 app = App(name="baseline", help="Runs that attnbench gate --baseline judges against: save, update, list.")
 
@@ -74,7 +75,7 @@ def list_baselines(*, as_json: Json = False) -> int:
         where = "this machine" if one.machine_key == here else f"another machine, {one.machine_key}"
         updated = f"; updated: {one.note}" if one.note else ""
         sys.stdout.write(
-            f"{one.name:<20} {one.created_at[:10]}  {(one.revision or 'no git')[:10]:<10}  {one.cells} cells, "
+            f"{one.name:<20} {one.created_at[:10]}  {(one.revision or 'no git')[:10]:<10}  {count(one.cells, 'cell')}, "
             f"{one.processes} processes each; {where}{updated}\n"
         )
     if not found:
