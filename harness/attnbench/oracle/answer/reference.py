@@ -135,7 +135,7 @@ def _add(parts: _Parts, case: Case, answer: Answer, arithmetic: Arithmetic, *, g
     size = case.heads_q // case.heads_kv
 
     def by_group(of_heads: Tensor) -> Tensor:
-        return of_heads.reshape(-1, size, *of_heads.shape[1:])
+        return of_heads.reshape(len(of_heads) // size, size, *of_heads.shape[1:])
 
     for name in ("dk", "dv"):
         gradients = by_group(getattr(answer, name))
