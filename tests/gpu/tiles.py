@@ -166,7 +166,7 @@ def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Return the median time of a warm call within a graph of calls, as a single short call takes less than its launch."""
+    """Return the median time of a warm call within a graph: a single short call takes less than its launch."""
     from triton.testing import do_bench_cudagraph
 
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]  # torch does not say

@@ -76,7 +76,7 @@ def bounded(case: Case, most_tokens: int) -> Case:
     heads_kv = max(1, min(case.heads_kv, 4 // size))
     fields = {
         **case.to_dict(),
-        **{name: None for name, parameter in PARAMETERS.items() if parameter.default is None},  # follow from the lengths
+        **{name: None for name, parameter in PARAMETERS.items() if parameter.default is None},  # follow from lengths
         "batch": min(case.batch, 2),
         "heads_q": heads_kv * size,
         "heads_kv": heads_kv,
