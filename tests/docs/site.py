@@ -1,8 +1,8 @@
 """Builds the site from the Markdown under docs/ and a reference generated from the commands.
 
-``make docs`` copies the pages of docs/ to build/documentation, adds a page generated from the commands' declarations and
-a live report, and has Zensical build a site of them. It loads nothing from elsewhere, neither when built nor when read.
-Its search needs a server (``python -m http.server -d build/documentation/site``).
+``make docs`` copies the pages of docs/ to build/documentation, adds a page generated from the commands' declarations
+and a live report, and has Zensical build a site of them. It loads nothing from elsewhere, neither when built nor when
+read. Its search needs a server (``python -m http.server -d build/documentation/site``).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_the_map_shows_every_package() -> None:
     harness = site.ROOT / "harness" / "attnbench"
     packages = {path.parent.relative_to(harness).as_posix() for path in harness.rglob("__init__.py")} - {"."}
     shown = packages_of_the_map((site.DOCS / "architecture.md").read_text("utf-8"))
-    sections = {one for one in packages if one.startswith("views/") and one.count("/") > 1}  # sections of a page: described in words
+    sections = {one for one in packages if one.startswith("views/") and one.count("/") > 1}  # described in words
     assert shown == packages - sections
 
 
