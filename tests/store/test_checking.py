@@ -6,7 +6,7 @@ from attnbench.store.header import CHECKING, TIMING, checking_sentence
 
 
 def shares(checking: float, timing: float) -> dict[str, float]:
-    """Return a footer's shares, with the seconds spread evenly over the parts."""
+    """Return a footer's shares, with ``checking`` or ``timing`` seconds in each of their parts."""
     return {**dict.fromkeys(CHECKING, checking), **dict.fromkeys(TIMING, timing), "wall_s": 100.0}
 
 
