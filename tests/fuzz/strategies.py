@@ -62,7 +62,7 @@ def nested(depth: int, leaf: Json) -> Json:
 
 @st.composite
 def spoiled(draw: st.DrawFn, whole: Json) -> Json:
-    """Draw a JSON value with one part replaced, removed or duplicated, or with a new part."""
+    """Draw a JSON value with one part replaced, removed or nested, or with a new part."""
     path: list[str | int] = []
     part = whole
     while isinstance(part, dict | list) and part and (not path or draw(st.integers(0, 3))):
@@ -264,4 +264,4 @@ returned = st.one_of(
     st.just(nested(5000, 1)),
     st.sampled_from((ValueError("\x1b[2J"), KeyError(), RecursionError(), UnicodeDecodeError("utf-8", b"", 0, 1, "a"))),
 )
-"""Stands for a hook that raises an exception."""
+"""Return values of hooks; a drawn exception is raised instead of returned."""
