@@ -2,8 +2,8 @@
 
 Gluon has no interpreter. Instead, the kernel's own files are imported with stand-ins for Gluon's functions: tiles are
 torch tensors, partitions are threads of which one runs at a time, and asynchronous operations finish as late as
-allowed. A tile that has not arrived holds NaN; products read their factors when they begin and again when they are waited for; a
-deadlock is reported.
+allowed. A tile that has not arrived holds NaN; products read their factors when they begin and again when they are
+waited for; a deadlock is reported.
 """
 
 from __future__ import annotations
