@@ -25,7 +25,7 @@ EMBED, HEADS = 32, 4
 
 
 class Core(nn.Module):
-    """A module without projections."""
+    """Without projections."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
         scores = q @ k.transpose(-1, -2) * scale
