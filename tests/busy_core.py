@@ -1,4 +1,4 @@
-"""Other work beside what is measured."""
+"""Other work on the machine during a measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def busy_core() -> Iterator[None]:
-    """A process that is busy all the time."""
+    """Run a process that keeps a core busy during the block."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the command, and the records of a run that it made."""
+"""Fixtures for all tests: the command, and the records of its runs."""
 
 from __future__ import annotations
 
@@ -84,18 +84,18 @@ FILES_THAT_TAKE_LONGEST = (
     "transport/test_socket.py",
     "capture/test_libraries.py",
 )
-"""The longest first. Where two processes share the files, none of these begins when the other has nothing left; and
-``make test-fast`` leaves them out."""
+"""The slowest files, slowest first. Two processes that share the files start with these, so that neither waits long for
+the other at the end. ``make test-fast`` leaves them out."""
 FIXTURES_THAT_TAKE_SECONDS = {"attnbench", "module_attnbench", "browser"}
 
-# An example may take as long as the machine lets it.
+# Examples have no deadline, as the machine may be busy.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A command that has ended."""
+    """A finished command."""
 
     code: int
     out: str
@@ -103,17 +103,17 @@ class Finished:
 
 
 class Command:
-    """``attnbench`` as it is typed, in a folder of its own.
+    """Runs ``attnbench`` as a user types it, in its own folder.
 
-    The command line runs in this process, where its imports are paid for once; workers, oracle and probes are
-    processes, as ever. :meth:`process` runs the command line in a process, too.
+    The command line runs in this process, so that its imports are loaded only once; workers, oracle and probes are
+    processes as usual. :meth:`process` runs the command line in a separate process.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __call__(self, *arguments: str | Path) -> Finished:
-        """Run to the end."""
+        """Run a command to its end."""
         out, err = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -125,7 +125,7 @@ class Command:
             patch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])
             for name, value in PLAIN.items():
                 patch.setenv(name, value)
-            warnings.resetwarnings()  # to what a process of its own has: pytest makes errors of them
+            warnings.resetwarnings()  # as in a separate process: pytest turns warnings into errors
             warnings.simplefilter("ignore")
             try:
                 code = exit_code(sys.argv[1:])
@@ -134,7 +134,7 @@ class Command:
         return Finished(code, out.getvalue(), err.getvalue())
 
     def process(self, *arguments: str | Path, **variables: str) -> Finished:
-        """Run to the end in a process of its own, with these environment variables."""
+        """Run a command to its end in a separate process with these environment variables."""
         done = subprocess.run(
             [sys.executable, "-m", "attnbench", *map(str, arguments)],
             cwd=self.folder,
@@ -147,7 +147,7 @@ class Command:
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a run file, as JSON, read without attnbench."""
+    """Return the records of a run file as JSON, read without attnbench."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [line for line in lines if line["kind"] == "record"]
 
@@ -166,7 +166,7 @@ def module_attnbench(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 @pytest.fixture(scope="session", autouse=True)
 def _the_machine_is_described_once() -> Iterator[None]:
-    """Libraries and peaks are the same for every run file, and asking starts a process that imports torch."""
+    """Describe libraries and peaks once: they do not change, and each query starts a process that imports torch."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (environment, peaks):
             patch.setattr(module, "ask_probe", functools.cache(ask_probe))
@@ -182,7 +182,7 @@ def _nothing_is_kept_in_the_users_cache(tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session", autouse=True)
 def _oracles_are_kept() -> Iterator[None]:
-    """An oracle is the same for every run, too: the next one with the same environment takes it over."""
+    """Reuse oracle processes: the next run with the same environment takes over an idle one."""
     kept: dict[tuple[tuple[str, str], ...], list[Child]] = {}
     start, close = Oracle.start, Oracle.close
 
@@ -200,7 +200,7 @@ def _oracles_are_kept() -> Iterator[None]:
     def keep(oracle: Oracle) -> None:
         child = oracle._child
         if child is None or not oracle._is_ready or oracle._expecting or child._process.poll() is not None:
-            return close(oracle)  # answers that nobody took would be the next one's
+            return close(oracle)  # answers that were not read would reach the next run
         kept.setdefault(key(oracle), []).append(child)
         oracle._child = None
         return None
@@ -215,13 +215,13 @@ def _oracles_are_kept() -> Iterator[None]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where no slow test is wanted, do not even import the files of which all tests are slow."""
+    """Skip importing files that only have slow tests when slow tests are deselected."""
     is_slow = place_of(collection_path) < len(FILES_THAT_TAKE_LONGEST)
     return True if is_slow and config.getoption("markexpr") == "not slow" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as ``slow`` what takes seconds or starts a command or a browser; begin with the files that take longest."""
+    """Mark tests as ``slow`` that take seconds or start a command or a browser, and run the slowest files first."""
     for item in items:
         takes_seconds = FIXTURES_THAT_TAKE_SECONDS & set(getattr(item, "fixturenames", ()))
         if takes_seconds or place_of(item.path) < len(FILES_THAT_TAKE_LONGEST):
@@ -230,13 +230,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def place_of(path: Path) -> int:
-    """A file's place among those that take longest; all others come after these."""
+    """Return a file's position among the slowest files; all others come after them."""
     file = path.relative_to(Path(__file__).parent).as_posix()
     return FILES_THAT_TAKE_LONGEST.index(file) if file in FILES_THAT_TAKE_LONGEST else len(FILES_THAT_TAKE_LONGEST)
 
 
 def pytest_collection_finish() -> None:
-    """One thread for what runs in this process: problems this small only wait for each other's threads."""
+    """Use one thread in this process: with such small problems, threads only wait for each other."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 
@@ -245,8 +245,8 @@ _frozen = 0
 
 
 def pytest_runtest_teardown() -> None:
-    """Hide from the collector of garbage what was imported: sessions collect, a fifth of a second each without this."""
-    global _frozen  # noqa: PLW0603 - how many modules this process had at the last time
+    """Exempt imported modules from garbage collection, which sessions run: it would take 0.2 s each time."""
+    global _frozen  # noqa: PLW0603 - number of modules at the last call
     if len(sys.modules) != _frozen:
         _frozen = len(sys.modules)
         gc.collect()

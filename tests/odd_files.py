@@ -1,4 +1,4 @@
-"""Files that are no regular ones."""
+"""Special files: pipes, folders and devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ODD = ("fifo", "folder", "device")
 
 
 def make_odd(kind: str, path: Path) -> None:
-    """A pipe that nobody writes to, a folder, or a device without an end."""
+    """Create a pipe without a writer, a folder, or a link to an endless device."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "folder":

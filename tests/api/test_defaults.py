@@ -1,4 +1,4 @@
-"""Commands that name nothing: the latest run, and a case that is small enough to look into."""
+"""Commands without a path or a case use the latest run, and a case small enough to inspect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STORED = REPOSITORY / "results/reference"
 
 @pytest.fixture
 def two_runs(attnbench: Command) -> Command:
-    """In a folder of two runs, the later of which comes first by name."""
+    """Return a command in a folder with two runs, of which the later comes first by name."""
     folder = attnbench.folder / "results/runs"
     folder.mkdir(parents=True)
     for name, source, written_s in (("a", "cpu-race", 2_000), ("b", "cpu-decode", 1_000)):
@@ -37,7 +37,7 @@ def test_a_view_without_a_path_is_of_the_latest_run(two_runs: Command, verb: str
     ("verb", "of", "found"), [("show", "profile", "a"), ("show", "check", "of"), ("compare", "check", "a")]
 )
 def test_which_runs_are_passed_over(two_runs: Command, verb: str, of: str, found: str) -> None:
-    """A profile's own run never is the latest one; a check's has no times, and is none to compare."""
+    """A profile's own run is never the latest; a check's run has no times to compare."""
     path = two_runs.folder / "results/runs/of.jsonl"
     header, _, rest = (STORED / "quick.jsonl").read_text().partition("\n")
     path.write_text(json.dumps({**json.loads(header), "command": ["attnbench", of, "quick"]}) + "\n" + rest)
@@ -52,7 +52,7 @@ def test_without_any_run_it_is_told_how_to_make_one(attnbench: Command, verb: st
 
 
 def test_a_path_that_is_empty_is_not_the_latest_run(two_runs: Command) -> None:
-    """``show "$RUN"`` of a variable that is not set."""
+    """``show "$RUN"`` with a variable that is not set."""
     assert two_runs("show", "").code == 2
 
 

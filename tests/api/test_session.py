@@ -1,4 +1,4 @@
-"""The Python interface as a notebook uses it: a real interpreter in a folder of its own."""
+"""The Python interface as a notebook uses it, in a real interpreter in its own folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SESSION = Path(__file__).with_name("session.py")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the session ran in."""
+    """Run the session, and return its folder."""
     folder = tmp_path_factory.mktemp("session")
     for path in (SESSION, PLUGINS / "kernel.py"):
         shutil.copy(path, folder)
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[str, Any]:
-    """Its findings."""
+    """Return the session's findings."""
     result: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return result
 

@@ -1,4 +1,4 @@
-"""Functions and commands have the same words and the same defaults."""
+"""Functions and commands have the same parameters and defaults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "pro
 
 
 def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:
-    """The words of a function, with what they are when nothing is said; those of a selection one by one."""
+    """Return the parameters of a function with their defaults; a selection's are listed one by one."""
     words: dict[str, object] = {}
     for one in inspect.signature(function).parameters.values():
         if one.kind is one.VAR_KEYWORD:
@@ -54,7 +54,7 @@ def test_a_function_of_a_history_and_its_command_take_the_same_words(name: str) 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_word_is_an_option_of_its_name(name: str) -> None:
-    """A run file's header keeps the command that asks for the same, spelled from the function's words."""
+    """A run file's header contains the equivalent command, composed from the function's parameters."""
     options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
     positional = {"run", "other", "runs", "tensors", "capture"}
     for word in defaults(getattr(api, name), ONLY_IN_PYTHON | positional):

@@ -1,6 +1,6 @@
-"""The harness's own cost, timed by pytest-benchmark: ``pytest tests/benchmarks --benchmark-enable``.
+"""Times the harness itself with pytest-benchmark: ``pytest tests/benchmarks --benchmark-enable``.
 
-In the test suite each of them runs once, untimed.
+In the test suite each benchmark runs once, untimed.
 """
 
 from __future__ import annotations

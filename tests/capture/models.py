@@ -1,4 +1,4 @@
-"""Small models of transformers with random weights, built without any download."""
+"""Small transformers models with random weights, built without a download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T: Any = pytest.importorskip("transformers", reason="needs the extra 'capture'")
 
 IDS = torch.randint(3, 90, (2, 24), generator=torch.Generator().manual_seed(0))
 REAL = torch.arange(24) < torch.tensor([24, 16])[:, None]
-"""The second sequence is padded on its right."""
+"""True for real tokens; the second sequence is padded on the right."""
 REAL_ON_THE_RIGHT = REAL.flip(1)
 _SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TEXT = {**_SMALL, "vocab_size": 100}
@@ -36,7 +36,7 @@ def gpt_oss() -> nn.Module:
 
 
 def deepseek_v3() -> nn.Module:
-    """With multi-head latent attention: queries and keys are wider than values."""
+    """Return a model with multi-head latent attention, in which queries and keys are wider than values."""
     config = T.DeepseekV3Config(
         **TEXT, num_key_value_heads=4, moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2,
         n_group=1, topk_group=1, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8,

@@ -1,4 +1,4 @@
-"""Sees what a function computes, call by call, and checks that seeing it changes nothing."""
+"""Intercepts the attention calls of a function, and checks that this changes no result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.interception.described import CallSpec, described
 
 @dataclasses.dataclass
 class Seen:
-    """Calls and their descriptions, and what was not matched."""
+    """The calls with their descriptions, and attention that was not matched."""
 
     calls: list[AttentionCall]
     specs: list[CallSpec]
@@ -22,7 +22,7 @@ class Seen:
 
     @property
     def only(self) -> CallSpec:
-        """The one description."""
+        """The only description."""
         assert not self.unmatched, self.unmatched
         (spec,) = self.specs
         return spec

@@ -1,4 +1,4 @@
-"""``attnbench capture`` around programs that end well, fail, are interrupted, and vanish."""
+"""``attnbench capture`` with programs that succeed, fail, are interrupted, or disappear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention in plain torch: ``scaled_dot_product_attention``, and what programs write themselves."""
+"""Attention in plain torch: ``scaled_dot_product_attention``, and products around a softmax."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAUSAL = torch.ones(12, 12).tril()
 
 
 def as_one_batch(x: Tensor) -> Tensor:
-    """Batch and heads in one axis."""
+    """Merge batch and heads into one axis."""
     return x.reshape(8, *x.shape[2:])
 
 
@@ -33,7 +33,7 @@ def tokens_first(x: Tensor) -> Tensor:
 
 
 def bart() -> Tensor:
-    """Heads within the batch, but for the mask."""
+    """Attention with heads merged into the batch, except for the mask."""
     scores = torch.bmm(as_one_batch(Q) / 4, as_one_batch(K).transpose(1, 2)).view(2, 4, 12, 12) + (1 - CAUSAL) * -1e9
     weights = functional.softmax(scores.view(8, 12, 12), dim=-1)
     return torch.bmm(functional.dropout(weights, p=0.1, training=False), as_one_batch(V))
@@ -230,7 +230,7 @@ def test_inference_mode_changes_nothing() -> None:
 
 
 def test_blocks_of_two_threads_do_not_overlap() -> None:
-    """Each exchanges functions of torch, and gives back what it found: the last to end would give back the other's."""
+    """Each replaces torch functions and restores what it found; the last to end would restore the other's."""
     before = nn.Module.__call__, torch.autograd.backward
     said: list[str] = []
 
@@ -252,7 +252,7 @@ def test_blocks_of_two_threads_do_not_overlap() -> None:
     assert len(said) == 1
 
 
-@pytest.mark.filterwarnings("ignore")  # tracing warns of what it cannot see
+@pytest.mark.filterwarnings("ignore")  # tracing warns about values that it cannot trace
 def test_a_trace_is_the_programs_own() -> None:
     """Tracing would record the block's computation, or its answer as a constant."""
     encoder = nn.MultiheadAttention(16, 2, batch_first=True).eval()

@@ -1,4 +1,4 @@
-"""Names of layers in a few words."""
+"""Short forms of lists of layer names."""
 
 from __future__ import annotations
 

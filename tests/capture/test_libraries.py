@@ -1,4 +1,4 @@
-"""FlexAttention is captured, however a program holds it; other libraries' functions are told."""
+"""FlexAttention is captured however a program refers to it; other libraries' functions are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mask is said as a kind only where that kind, written out, is the same mask."""
+"""A mask is described as a kind only if that kind's dense mask is equal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CASES = [(fields, *sizes) for fields in KINDS for sizes in SIZES] + [(fields, 12
 
 
 def dense(said: MaskFields, seqlen_q: int, seqlen_kv: int) -> NDArray[np.bool_]:
-    """The described mask, (batch, seqlen_q, seqlen_kv)."""
+    """Return the described mask, (batch, seqlen_q, seqlen_kv)."""
     fields = said.without_tensor().fields()
     whole = dense_mask(make_case(batch=BATCH, seqlen_q=seqlen_q, seqlen_kv=seqlen_kv, **fields))
     if said.tensor is not None:
@@ -64,7 +64,7 @@ def test_each_kind_is_found_and_is_the_same_mask(fields: dict[str, object], seql
     said = recognised(given, BATCH, seqlen_q, seqlen_kv)
     assert (dense(said, seqlen_q, seqlen_kv) == given).all()
     assert said.tensor is None
-    if seqlen_q == seqlen_kv == 12:  # elsewhere two kinds may be one mask
+    if seqlen_q == seqlen_kv == 12:  # for other lengths two kinds may be the same mask
         assert {name: getattr(case, name) for name in fields} == {name: getattr(said, name) for name in fields}
 
 
@@ -79,7 +79,7 @@ def test_keys_with_holes_are_a_tensor_beside_the_kind() -> None:
 
 
 def test_one_more_key_anywhere_makes_it_another_mask() -> None:
-    """Whatever is said, it is the same mask: of each kind, with each single place turned."""
+    """The described mask is always equal, for each kind with each single element inverted."""
     for fields in (*KINDS, *SQUARE):
         given = dense_mask(make_case(batch=BATCH, seqlen_q=12, seqlen_kv=12, **({"kv_lengths": None} | fields)))
         for place in range(0, 144, 5):
@@ -141,7 +141,7 @@ def test_rules_say_the_mask_without_a_tensor() -> None:
 
 @pytest.mark.parametrize("of_floats", [False, True])
 def test_a_mask_that_differs_between_heads_is_what_any_sees_and_a_bias(of_floats: bool) -> None:
-    """-inf in a bias hides a key from one head."""
+    """A bias of -inf hides a key from one head."""
     causal = torch.ones(12, 12).tril().bool()
     by_head = causal & (torch.rand(BATCH, 4, 12, 12) < 0.5)
     by_head[:, 0] = causal

@@ -1,4 +1,4 @@
-"""Modules of torch and of a user's own: every call, and the name of the module that makes it."""
+"""Modules of torch and of a user: every call is captured with the name of the calling module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content of a capture: counted calls, shapes that load as a scenario, tensors, and totals."""
+"""The contents of a capture: counts of calls, shapes that load as a scenario, tensors, and totals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def captured(folder: Path, compute: Callable[[], object], **options: Any) -> Cap
 
 
 def cases(folder: Path) -> dict[str, Case]:
-    """The scenario's cases by their shapes."""
+    """Return the scenario's cases by shape."""
     planned = expand(load_scenario(str(folder / "out/scenario.toml")), {})
     return {shape: one.case for one in planned for shape in one.tags}
 
@@ -95,14 +95,14 @@ class Sleeps(torch.autograd.Function):
 
 
 def sleeps(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers."""
+    """Return ``x``; the backward pass takes half a second."""
     same: torch.Tensor = Sleeps.apply(x)  # type: ignore[no-untyped-call]
     return same
 
 
 @pytest.mark.parametrize("within", [True, False])
 def test_of_a_backward_pass_what_attention_takes_is_a_calls_time(tmp_path: Path, within: bool) -> None:
-    """Whatever else it does, before attention and after it, is not."""
+    """Other work of the backward pass, before and after attention, is not counted."""
     q, k, v = (sleeps(heads(1, 2, 8, 4, seed=n).requires_grad_()) for n in range(3))
     session = Session(tmp_path, 0, "test")
     call = AttentionCall(
@@ -132,7 +132,7 @@ def test_lengths_of_generation_share_buckets(tmp_path: Path) -> None:
     for call in found.calls:
         case = cases(tmp_path)[call.shape]
         assert (call.seqlen_q, case.seqlen_q) == ((1, 1), 1)
-        assert case.seqlen_kv == sum(call.seqlen_kv) // 2  # each length once: the mean is the middle
+        assert case.seqlen_kv == sum(call.seqlen_kv) // 2  # each length occurs once, so the mean is in the middle
     text = (tmp_path / "out/scenario.toml").read_text()
     assert "# seqlen_kv is 100 to 120 in these calls; 110 is nearest to the mean of their work" in text
 
@@ -171,7 +171,7 @@ def test_each_of_several_calls_whose_tensors_are_kept_is_a_shape(tmp_path: Path)
             attend(1, 2, 8, 4, seed=n)
 
     found = captured(tmp_path, calls, tensors=2)
-    assert sorted(call.calls for call in found.calls) == [2, 3]  # every second one is of the other shape
+    assert sorted(call.calls for call in found.calls) == [2, 3]  # calls are assigned to the two shapes in turns
     assert len({*(tmp_path / "out/tensors").iterdir()}) == len(cases(tmp_path)) == 2
 
 
@@ -222,7 +222,7 @@ def test_what_is_no_case_is_counted_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_an_output_that_its_description_does_not_define_is_unmatched(tmp_path: Path) -> None:
-    """A module of transformers may do more than its arguments say."""
+    """A transformers module may do more than its arguments describe."""
     q = heads(1, 2, 8, 4)
     session = Session(tmp_path, 0, "test")
     call = AttentionCall(
@@ -305,7 +305,7 @@ def test_what_ran_in_another_way_than_without_capture_is_noted(tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_tensors_without_values_do_not_end_the_program(tmp_path: Path) -> None:
-    """Within ``vmap`` no value can be asked for; the program gets what it gets without capture."""
+    """Within ``vmap`` no value can be read; the program gets the same result as without capture."""
     q, mask = heads(3, 1, 2, 8, 4), torch.ones(8, 8).tril().bool()
 
     def batched() -> None:
@@ -319,7 +319,7 @@ def test_tensors_without_values_do_not_end_the_program(tmp_path: Path) -> None:
 
 
 def test_a_second_pass_back_and_one_that_never_comes(tmp_path: Path) -> None:
-    """The first pass is the call's; what goes back through nothing is a forward call."""
+    """The first backward pass counts as the call's; a call without one is a forward call."""
     q = heads(1, 2, 8, 4).requires_grad_()
 
     def twice() -> None:

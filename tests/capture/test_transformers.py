@@ -1,4 +1,4 @@
-"""Models of transformers: as many calls as their layers say, and each exactly the case that the architecture is."""
+"""transformers models: one call per layer, and each is exactly the case that the architecture defines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DECODER: Fields = {**CAUSAL, "seqlen_q": 12, "seqlen_kv": 12, "scale": 1.0}
 
 
 def run(model: Any, **inputs: object) -> Callable[[], torch.Tensor]:
-    """A forward pass; its first output."""
+    """Return a function that runs a forward pass and returns its first output."""
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
@@ -45,12 +45,12 @@ def run(model: Any, **inputs: object) -> Callable[[], torch.Tensor]:
 
 
 def layers(pattern: str, fields: Fields) -> list[tuple[str, Fields]]:
-    """The same fields for both layers of a pattern of names."""
+    """Return the same fields for both layers of a name pattern."""
     return [(pattern.format(n), fields) for n in (0, 1)]
 
 
 def in_turns(*of_layers: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
-    """The first layer's attention, then the second one's."""
+    """Return the attention of the first layer, then that of the second."""
     return [one for of_one in zip(*of_layers, strict=True) for one in of_one]
 
 
@@ -145,7 +145,7 @@ def test_generation_is_counted_token_by_token(tmp_path: Path) -> None:
     shapes = expand(load_scenario(str(tmp_path / "out/scenario.toml")), {})
     assert sorted(tag for one in shapes for tag in one.tags) == ["call-1", "call-2", "call-3"]
     assert found.versions["transformers"] == models.T.__version__
-    assert len([*(tmp_path / "out/tensors").iterdir()]) == 3  # of those that stand for others
+    assert len([*(tmp_path / "out/tensors").iterdir()]) == 3  # those of calls that represent others
 
 
 def test_of_a_static_cache_what_is_filled_is_seen() -> None:
@@ -158,7 +158,7 @@ def test_of_a_static_cache_what_is_filled_is_seen() -> None:
 
 
 def test_functions_of_flash_attention_take_the_padding_as_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And their own diagonal and window, which no mask says."""
+    """They also have their own diagonal and window, which are not part of the mask."""
 
     def flash(
         module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any, sliding_window: Any = None, **_: Any
@@ -201,7 +201,7 @@ def test_the_interface_is_as_before_when_the_block_ends() -> None:
 
 
 def test_an_argument_that_is_unknown_makes_a_call_unmatched() -> None:
-    """Its function may do anything with it."""
+    """Its function may do anything with an unknown argument."""
 
     def own(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any = None, twist: Any = None, **_: Any) -> Any:
         return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2), None

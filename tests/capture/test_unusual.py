@@ -1,4 +1,4 @@
-"""Calls by unusual ways are seen, or told as not matched with the reason; none is passed over."""
+"""Unusual calls are captured, or reported as unmatched with the reason; none is missed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_thread_that_outlives_the_block_goes_on_as_if_there_were_none() -> Non
 
 
 def test_what_an_implementation_computes_is_none_of_the_models(tmp_path: Path) -> None:
-    """Finding out whether it can run tries attention, too."""
+    """Checking whether an implementation can run calls attention, too."""
     with attnbench.capture(tmp_path / "out") as captured, attnbench.use("torch/sdpa-flash") as used:
         functional.scaled_dot_product_attention(Q, Q, Q)
     assert used.calls == 1

@@ -1,4 +1,4 @@
-"""Cases of all kinds, drawn at random."""
+"""Strategies that draw cases of all kinds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 
 @st.composite
 def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
-    """Fields that make a case, small enough to count its pairs one by one."""
+    """Draw the fields of a case, small enough to count its pairs one by one."""
     length = st.integers(0, 24)
     kinds = draw(st.lists(st.sampled_from(CHOICES["mask"]), min_size=1, max_size=3, unique=True))
     seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(0, 3))
@@ -57,7 +57,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         fields["kv_cache"] = "dense"
         fields["requests"] = draw(packs(seqlen_q, seqlen_kv))
     if fields["operator"] != "attention" or not (batch and seqlen_q and seqlen_kv):
-        fields["inputs"] = "normal"  # families are of queries, keys and values
+        fields["inputs"] = "normal"  # families apply to queries, keys and values
     if "block_sparse" in kinds:
         fields["mask_block_size"] = size = draw(st.integers(1, 10))
         blocks = st.lists(st.integers(0, -(-seqlen_kv // size) - 1), max_size=3)
@@ -79,7 +79,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def packs(draw: st.DrawFn, seqlen_q: int, seqlen_kv: int) -> str:
-    """Requests that have so many queries and keys, the keys as many at least."""
+    """Draw requests with these total numbers of queries and keys; each has at least as many keys as queries."""
     cuts = draw(st.sets(st.integers(1, seqlen_q - 1))) if seqlen_q > 1 else set()
     queries = [b - a for a, b in itertools.pairwise([0, *sorted(cuts), seqlen_q])]
     cached = [0] * len(queries)
@@ -90,11 +90,11 @@ def packs(draw: st.DrawFn, seqlen_q: int, seqlen_kv: int) -> str:
 
 @pytest.fixture(scope="session")
 def any_fields() -> st.SearchStrategy[dict[str, Any]]:
-    """Fields of any valid case."""
+    """Return a strategy for the fields of any valid case."""
     return fields_of_a_case()
 
 
 @pytest.fixture(scope="session")
 def any_case(any_fields: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Case]:
-    """Any valid case."""
+    """Return a strategy for any valid case."""
     return any_fields.map(lambda fields: make_case(**fields))

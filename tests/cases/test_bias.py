@@ -10,7 +10,7 @@ from attnbench.cases.case import make_case
 
 
 def exact_bucket(relative: int, *, bidirectional: bool) -> int:
-    """T5's bucket in whole numbers: bucket ``exact + k`` begins where (d / exact)^span >= (128 / exact)^k."""
+    """Return T5's bucket by integer arithmetic: bucket ``exact + k`` begins at (d / exact)^span >= (128 / exact)^k."""
     total = 16 if bidirectional else 32
     half = total // 2
     distance = abs(relative) if bidirectional else max(-relative, 0)

@@ -40,7 +40,7 @@ FULL = f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"
 
 
 def test_ids_never_change() -> None:
-    # Committed runs and baselines are found again by these. A change here orphans them all.
+    # Committed runs and baselines are found by these ids. A change here orphans them all.
     assert make_case().case_id == "2968d72f2952"
     full = make_case(
         operator="attention", mode="backward", batch=2, heads_q=6, heads_kv=2, seqlen_q=10, seqlen_kv=10, head_dim=8,

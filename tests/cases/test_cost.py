@@ -16,7 +16,7 @@ from attnbench.cases.masks.table import kinds_of
 
 
 def counted_flops(case: Case) -> int:
-    """Two operations for each multiply-add of each matrix product, counted over the pairs and the projections."""
+    """Count two operations per multiply-add of each matrix product, over all pairs and projections."""
     forward = backward = 0
     planes = dense_mask(case)[:, 0]
     for batch_index in range(case.batch):
@@ -24,7 +24,7 @@ def counted_flops(case: Case) -> int:
         for _ in range(case.heads_q):
             scores = weighted = pairs
             forward += 2 * scores * case.head_dim + 2 * weighted * case.head_dim_v
-            backward += 2 * pairs * case.head_dim  # the scores again
+            backward += 2 * pairs * case.head_dim  # recomputing the scores
             backward += 2 * pairs * case.head_dim_v  # dP = dO V'
             backward += 2 * pairs * case.head_dim_v  # dV = P' dO
             backward += 2 * pairs * case.head_dim  # dQ = dS K
@@ -45,7 +45,7 @@ def test_flops_are_those_that_one_can_count(data: st.DataObject, any_case: st.Se
 
 
 def counted_bytes(case: Case) -> int:
-    """Each tensor that must be read or written, once."""
+    """Count each tensor that must be read or written once."""
     shapes, size = operand_shapes(case), DTYPE_BYTES[case.dtype]
     stored = ("q", "k") if case.kv_cache == "latent" else ("q", "k", "v")
     inputs = [math.prod(shapes[name]) * size for name in stored]

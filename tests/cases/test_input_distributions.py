@@ -1,4 +1,4 @@
-"""Each input family has the property that it is named for."""
+"""Each input family has the property after which it is named."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CAUSAL = {"heads_q": 4, "heads_kv": 2, "seqlen_q": 150, "mask": "causal", "head_
 
 
 def scores(case: Case, head: int = 0) -> NDArray[np.float64]:
-    """Scaled scores of one query head, shape (seqlen_q, seqlen_kv)."""
+    """Return the scaled scores of one query head, shape (seqlen_q, seqlen_kv)."""
     q = operand_head(case, "q", 0, head).astype(np.float64)
     k = operand_head(case, "k", 0, head // (case.heads_q // case.heads_kv)).astype(np.float64)
     return q @ k.T * case.scale
 
 
 def weights(case: Case, head: int = 0) -> NDArray[np.float64]:
-    """Softmax over all keys, hidden ones included."""
+    """Return the softmax over all keys, including hidden ones."""
     s = scores(case, head)
     p: NDArray[np.float64] = np.exp(s - s.max(-1, keepdims=True))
     total: NDArray[np.float64] = p.sum(-1, keepdims=True)

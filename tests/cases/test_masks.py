@@ -18,7 +18,7 @@ from tests.implementations.definition import sees
 
 
 def all_pairs(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Shape (batch, seqlen_q, seqlen_kv)."""
+    """Return the dense mask, shape (batch, seqlen_q, seqlen_kv)."""
     shape = (case.batch, case.seqlen_q, case.seqlen_kv)
     return np.array([sees(case, *index) for index in np.ndindex(shape)]).reshape(shape)
 
@@ -109,7 +109,7 @@ def blocks(**fields: Any) -> list[str]:
 
 def test_a_pattern_of_blocks_has_neighbours_and_the_first_ones() -> None:
     assert blocks(mask_blocks="local:1:1") == ["xx...", "xxx..", "xxxx.", "x.xxx", "x..xx"]
-    # Queries 32 to 39 stand at the keys 60 to 67, in the blocks 7 and 8.
+    # Queries 32 to 39 are at the keys 60 to 67, in the blocks 7 and 8.
     shifted = blocks(mask_blocks="local:0:0", seqlen_kv=68, alignment="bottom_right")
     assert shifted[-1] == ".......xx"
 
@@ -123,7 +123,7 @@ def test_random_blocks_are_as_many_as_the_density_says_with_those_on_the_diagona
 
 
 def test_blocks_come_out_of_a_file(tmp_path: Path) -> None:
-    """The matrix as it is; the case is known by the file's content; another shape, or floats, are a sentence."""
+    """The matrix is used as it is, and identifies the case; a wrong shape or dtype is reported in a sentence."""
     table = np.random.default_rng(0).random((5, 3)) < 0.5
     fields: dict[str, Any] = {"mask": "block_sparse", "seqlen_q": 40, "seqlen_kv": 20, "mask_block_size": 8}
     cases = []

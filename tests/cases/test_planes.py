@@ -1,4 +1,4 @@
-"""Masks and biases that are tensors: drawn ones are the same everywhere, those of files are what the files hold."""
+"""Masks and biases that are tensors: drawn ones are the same everywhere, others equal their files."""
 
 from __future__ import annotations
 

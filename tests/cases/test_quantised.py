@@ -1,4 +1,4 @@
-"""K and V stored in eight bits, against plain loops and torch's float8."""
+"""K and V stored in eight bits, compared with plain loops and torch's float8."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ KV_DTYPES = ("int8", "float8_e4m3fn")
 
 
 def by_loops(row: list[float], kv_dtype: str) -> tuple[list[float], float]:
-    """One row, number by number: what is stored, and its scale."""
+    """Quantise one row number by number; return the stored numbers and the scale."""
     import torch
 
     largest = {"int8": 127.0, "float8_e4m3fn": 448.0}[kv_dtype]
@@ -41,7 +41,7 @@ def test_each_row_has_the_numbers_and_the_scale_of_the_definition(kv_dtype: str)
         numbers, of_row = by_loops([float(x) for x in values[index]], kv_dtype)
         assert float(scale[index]) == pytest.approx(of_row, rel=2**-15)
         assert np.abs(stored[index] - numbers).max() <= (1 if kv_dtype == "int8" else 32)
-        assert np.mean(stored[index] == numbers) > 0.9  # a scale a rounding away moves a tie
+        assert np.mean(stored[index] == numbers) > 0.9  # a scale that differs by a rounding moves ties
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)

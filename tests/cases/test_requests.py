@@ -1,4 +1,4 @@
-"""Ragged batches: how they are written, and what the case is that they make."""
+"""Ragged batches: how they are written, and the cases that they define."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_window_is_counted_in_each_request() -> None:
 
 
 def test_requests_have_pages_of_their_own() -> None:
-    """Each in its row of the table, with NaN behind its last key; short rows end in a page that is nobody's."""
+    """Each request has a row of the table, with NaN after its last key; short rows end in an unused page."""
     case = make_case(requests="q3_2q1s4_q2s9", kv_cache="paged", page_size=4, heads_q=2, heads_kv=1, head_dim=5)
 
     def kernel(q: Any, k: Any, v: Any, case: Case) -> Any:

@@ -1,4 +1,4 @@
-"""The tokens of a long sequence that are judged: its edges, and one from each stretch."""
+"""The judged tokens of a long sequence: its edges, and one from each stretch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_cases_have_a_whole_one(fields: dict[str, object]) -> None:
 def test_gradients_of_keys_of_a_long_case_follow_exactly_from_the_sampled_queries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Against all queries, with the same sparse upstream gradient, on a case that is small enough for both."""
+    """Compared with all queries, for the same sparse upstream gradient, on a case small enough for both."""
     case = make_case(**{**LONG, "seqlen_q": 160, "seqlen_kv": 160})
     rows = (0, 1, 63, 64, 150)
     few = select(case)

@@ -1,4 +1,4 @@
-"""The signs of V turn from sample to sample, and the answer follows exactly."""
+"""The signs of V flip from sample to sample, and the answer follows exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of tensors that no honest program wrote: each gives a sentence, and no memory is taken on a header's word."""
+"""Hostile tensor files: each is refused with a sentence, and no memory is allocated because a header says so."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.odd_files import ODD, make_odd
 
 
 def refused(attnbench: Command, *arguments: str | Path) -> str:
-    """Run a command that must be refused; returns what it says."""
+    """Run a command that must be refused, and return its message."""
     before = sorted(attnbench.folder.rglob("*"))
     finished = attnbench(*arguments)
     assert finished.code == 2, finished.err

@@ -1,4 +1,4 @@
-"""``check`` without a scenario: cases of its own, what they cover, and how to have them again."""
+"""``check`` without a scenario: the drawn cases, what they cover, and how to repeat them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_is_wrong_for_a_pair_is_found_and_the_coverage_told(module_attnbenc
     assert finished.code == 1
     assert wrong
     assert all(one["seqlen_kv"] > 1024 and one["head_dim"] == 128 for one in wrong)
-    assert all(one["heads_q"] % 2 == 0 for one in records)  # what its hook refuses is not planned
+    assert all(one["heads_q"] % 2 == 0 for one in records)  # cases that its hook refuses are not planned
     assert {one["status"] for one in records} == {"ok", "wrong"}
     (line,) = (line for line in finished.err.splitlines() if "of triples" in line)
     told = re.fullmatch(
@@ -69,7 +69,7 @@ def test_without_a_seed_cases_are_others_each_time(module_attnbench: Command) ->
 
 
 def test_the_command_of_a_run_names_the_seed(module_attnbench: Command) -> None:
-    """Here of an implementation that has a single record, because it is unavailable."""
+    """Tried with an implementation that has a single record, because it is unavailable."""
     without = KERNEL.replace('"mine/kernel",', '"other/kernel", requires=["nothere"],')
     (module_attnbench.folder / "other.py").write_text(without)
     module_attnbench("check", "-p", "other.py", "-i", "^other/", "--out", "other.jsonl")

@@ -1,4 +1,4 @@
-"""``check`` on a kernel that disagrees in many cases: the first ones, their common properties, the simplest."""
+"""``check`` on a kernel that disagrees in many cases: prints the first, common properties, and the simplest."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_kernel_may_end_at_its_first_disagreement(attnbench: Command) -> None:
 
 
 def cases(**differences: list[object]) -> list[Case]:
-    """A case for each value of the only field that differs."""
+    """Return a case for each value of the only field that differs."""
     [(name, values)] = differences.items()
     return [make_case(**{"seqlen_q": 64, name: value}) for value in values]
 

@@ -1,4 +1,4 @@
-"""Whatever an implementation does to its worker, the run goes on, says what happened, and loses nothing."""
+"""Whatever an implementation does to its worker, the run continues, reports it, and loses no other record."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ time_s = 600
 memory_gib = 1
 sampling_s = 0.02
 """
-HANGS = SCENARIO.replace("time_s = 600", "time_s = 20")  # what is slow here is only what never ends
+HANGS = SCENARIO.replace("time_s = 600", "time_s = 20")  # only endless calls reach this limit
 
 
 @pytest.fixture(scope="module")
 def run(module_attnbench: Command) -> tuple[Finished, list[dict[str, Any]]]:
-    """All faulty implementations and a healthy one, over three lengths; the faults are due from the second on."""
+    """Run all faulty implementations and a healthy one at three lengths; the faults begin at the second length."""
     (module_attnbench.folder / "faults.toml").write_text(SCENARIO)
     (module_attnbench.folder / "hangs.toml").write_text(HANGS)
     module_attnbench(

@@ -1,4 +1,4 @@
-"""``attnbench gate`` as it is typed: real sides, real runs, and one sentence for each mistake."""
+"""``attnbench gate`` as a user types it: real sides, real runs, and one sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ dtype = "float64"
 
 @pytest.fixture(scope="module")
 def folder(module_attnbench: Command) -> Path:
-    """The folder of this module's gates."""
+    """Return the folder of this module's gates."""
     here = module_attnbench.folder
     (here / "base.py").write_text(SOUND)
     (here / "head.py").write_text(UNSOUND)
@@ -51,7 +51,7 @@ GATE = ("gate", "three.toml", "-i", "^mine/", "--rounds", "3")
 
 @pytest.fixture(scope="module")
 def finished(module_attnbench: Command, folder: Path) -> Finished:
-    """A gate of a plug-in that became wrong in one case and lost a dtype."""
+    """Run a gate on a plug-in that became wrong in one case and lost a dtype."""
     assert folder.is_dir()
     return module_attnbench(*GATE, "--base", "base.py", "--head", "head.py", "--out", "out", "--json")
 
@@ -135,7 +135,7 @@ def test_equal_kernels_whose_neighbours_differ_are_measured(folder: Path, module
 def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
     tmp_path: Path, attnbench: Command
 ) -> None:
-    """The side is the folder of implementations; the harness is the one that runs the gate."""
+    """A side is the folder of implementations; the harness is always the one that runs the gate."""
     project = tmp_path / "fork"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", REPOSITORY, project], check=True)
     fork = Command(project)

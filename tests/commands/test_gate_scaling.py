@@ -1,6 +1,6 @@
-"""``attnbench gate`` on a kernel that has become quadratic in memory, although no cell is beyond what is tolerated.
+"""``attnbench gate`` on a kernel whose memory became quadratic, although every cell is within tolerance.
 
-Against a stored run, which takes three runs where pairs take ten.
+The base is a stored run, so that three runs suffice instead of ten for pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run that is interrupted, killed, or tried twice at once: each cell is recorded once, and nothing is left behind."""
+"""Runs that are interrupted, killed or started twice: each cell is recorded once, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY = (*FEW, "-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "2")
 
 @pytest.fixture
 def in_the_foreground() -> Iterator[None]:
-    """Commands get Ctrl-C and SIGHUP, as on a terminal: in the background, or under nohup, they would ignore them."""
+    """Let commands receive Ctrl-C and SIGHUP as on a terminal: in the background or under nohup they ignore them."""
     before = [
         (signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)),
         (signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL)),
@@ -33,7 +33,7 @@ def in_the_foreground() -> Iterator[None]:
 
 
 def started(attnbench: Command, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """``attnbench`` in the background, with a folder of its own for temporary files."""
+    """Start ``attnbench`` in the background, with its own folder for temporary files."""
     temporary = attnbench.folder / "temporary"
     temporary.mkdir()
     return subprocess.Popen(
@@ -78,7 +78,7 @@ def is_zombie(pid: int) -> bool:
     [
         ([signal.SIGINT], 130),
         ([signal.SIGTERM], 143),
-        ([signal.SIGHUP, signal.SIGHUP], 129),  # as of a terminal that is closed
+        ([signal.SIGHUP, signal.SIGHUP], 129),  # as when a terminal is closed
     ],
     ids=["ctrl-c", "sigterm", "sighup"],
 )
@@ -166,7 +166,7 @@ def test_a_run_file_has_one_writer_and_a_killed_one_holds_nothing(attnbench: Com
     process = started(attnbench, "run", *MANY, "--out", "run.jsonl")
     path = attnbench.folder / "run.jsonl"
     wait_for(lambda: holds(path, 1))
-    process.send_signal(signal.SIGSTOP)  # it is not done before the others have tried
+    process.send_signal(signal.SIGSTOP)  # so that it is not done before the others have tried
     for arguments in (("--resume", "run.jsonl"), (*FEW, "-a", "seqlen=16", "--out", "run.jsonl", "--force")):
         second = attnbench("run", *arguments)
         assert second.code == 2
@@ -181,7 +181,7 @@ def test_a_run_file_has_one_writer_and_a_killed_one_holds_nothing(attnbench: Com
 
 @pytest.fixture
 def begun(attnbench: Command) -> Path:
-    """A run of a plug-in and its neighbour which has one of three records."""
+    """Start a run of a plug-in and a module that it imports, which has one of three records."""
     (attnbench.folder / "mine.py").write_text("import tiles\n" + (PLUGINS / "mine.py").read_text())
     (attnbench.folder / "tiles.py").write_text("SIZE = 64\n")
     attnbench("check", "-p", "mine.py", "-i", "^mine/three-lines$", "-a", "seqlen=16,17,18", "--out", "run.jsonl")
@@ -236,7 +236,7 @@ def test_runs_of_the_same_second_have_names_of_their_own(attnbench: Command) -> 
     runs = attnbench.folder / "results" / "runs"
     runs.mkdir(parents=True)
     now = datetime.datetime.now(datetime.UTC)
-    for second in range(3600):  # whenever it gets there, its name is taken
+    for second in range(3600):  # whichever second it starts in, its name is taken
         (runs / f"{now + datetime.timedelta(seconds=second):%Y%m%dT%H%M%SZ}-case.jsonl").write_text("taken")
     finished = attnbench("check", *FEW[:-2], "-a", "seqlen=16")
     assert finished.code == 0, finished.err

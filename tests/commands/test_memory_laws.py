@@ -1,4 +1,4 @@
-"""Measured peaks against what can be counted by hand: this checks the harness as much as the implementations."""
+"""Measured peaks against counts by hand: checks the harness as well as the implementations."""
 
 from __future__ import annotations
 

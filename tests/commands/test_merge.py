@@ -17,7 +17,7 @@ RUN = ("run", "six.toml", "-i", "naive/numpy", "-i", "naive/torch", "--peaks", "
 
 @pytest.fixture(scope="module")
 def folder(module_attnbench: Command) -> Path:
-    """Two shards of a scenario, and the whole of it."""
+    """Run two shards of a scenario, and the whole scenario."""
     here = module_attnbench.folder
     (here / "six.toml").write_text(SCENARIO)
     for index in (1, 2):
@@ -32,7 +32,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def changed(folder: Path, name: str, **fields: object) -> Path:
-    """The second shard, with another header."""
+    """Write the second shard with another header."""
     _, *rest = (folder / "part2.jsonl").read_text().splitlines(keepends=True)
     header = {**header_of(folder / "part2.jsonl"), **fields}
     (folder / name).write_text("".join([json.dumps(header) + "\n", *rest]))
@@ -40,7 +40,7 @@ def changed(folder: Path, name: str, **fields: object) -> Path:
 
 
 def of_another_kind(header: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the same run on another kind of machine, which has more cores."""
+    """Return header fields of the same run on another kind of machine, which has more cores."""
     return {
         "machine_key": "v1-bbbb",
         "environment": {**header["environment"], "cpu_model": "Imaginary 9001"},

@@ -1,4 +1,4 @@
-"""Standard output is whatever it is: of few characters, full, closed, or with a reader who has seen enough."""
+"""Standard output may have a small character set, be full or closed, or have a reader that stops early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench profile`` from the line to the page, and what it refuses."""
+"""``attnbench profile`` from the command line to the page, and its refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = {"index.html", "report.md", "profile.json", "run.jsonl", "flame-1.svg", 
 
 @pytest.fixture(scope="module")
 def profiled(module_attnbench: Command) -> Path:
-    """A profile of two implementations."""
+    """Take a profile of two implementations."""
     done = module_attnbench(
         "profile", *SMALL, "-i", "^naive/numpy$", "-i", "^torch/sdpa-flash$", "--assembly", "--out", "two"
     )

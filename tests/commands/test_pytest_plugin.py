@@ -1,4 +1,4 @@
-"""``pytest --attnbench`` and the fixture ``attnbench_check``, in a pytest of their own."""
+"""``pytest --attnbench`` and the fixture ``attnbench_check``, in a separate pytest process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_nothing(attnbench_check):
 
 def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    # A worker of pytest-xdist times nothing; this pytest is none, even where the one that runs these tests is.
+    # A pytest-xdist worker times nothing; this pytest must not be one, even if these tests run in a worker.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr

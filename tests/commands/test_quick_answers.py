@@ -1,4 +1,4 @@
-"""Commands that only look things up load nothing heavy."""
+"""Commands that only look things up load no heavy library."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(json.dumps(ended))
 
 @pytest.fixture(scope="module")
 def ended() -> dict[str, list[object]]:
-    """Exit code of each command, and the heavy libraries that are loaded after it: one process for all, in order."""
+    """Run all commands in one process; return each exit code and the heavy libraries loaded after it."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     found: dict[str, list[object]] = json.loads(done.stdout)
     return found
@@ -62,7 +62,7 @@ def test_the_list_of_verbs_says_what_each_does(attnbench: Command) -> None:
 
 
 def commands(within: App = app) -> Iterator[App]:
-    """Each command that does something, those of groups included."""
+    """Yield each command, including those of groups."""
     for name in within:
         if name.startswith("-"):
             continue

@@ -174,7 +174,7 @@ def test_a_run_that_was_killed_is_resumed_behind_its_torn_line(attnbench: Comman
 
 
 def test_on_a_full_disk_the_run_ends_with_its_earlier_records_whole(attnbench: Command) -> None:
-    """A limit on the size of files stands for the disk: the system answers alike."""
+    """A limit on file sizes stands in for a full disk: the system reports both alike."""
     limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); from attnbench.cli.main import main; main(sys.argv[1:])"  # noqa: E501 - one program
     axes = ["-a", "seqlen=" + ",".join(map(str, range(16, 40)))]
     done = subprocess.run(

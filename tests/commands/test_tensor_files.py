@@ -1,4 +1,4 @@
-"""A scenario over a user's own tensors: what does not fit is skipped, and content names a case."""
+"""A scenario with a user's own tensors: cases that do not fit are skipped, and contents identify a case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--watch``: an edit, and the answer is there again."""
+"""``--watch`` checks again after each edit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def watching(attnbench: Command) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(text: str, file: Path, behind: int = 0) -> int:
-    """Wait until a file holds a text behind a place, and return the place after the text."""
+    """Wait until a file contains a text after position ``behind``, and return the position after the text."""
     deadline = time.monotonic() + WITHIN_S
     while (at := file.read_text().find(text, behind)) < 0:
         assert time.monotonic() < deadline, file.read_text()

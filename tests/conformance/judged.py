@@ -1,7 +1,8 @@
-"""Every implementation that this machine can run, through worker and oracle, and what must be true of its records.
+"""Runs implementations through worker and oracle, and checks their records.
 
-Written against the registry: an implementation that is added is tested without a line here. What takes seconds for each
-case, because it is compiled anew or interpreted, is checked on ``each-feature-once.toml``, the rest on ``edge-shapes``.
+All implementations of the registry that this machine can run are tested, so new ones need no test here. Those that take
+seconds per case, as they are compiled or interpreted, are checked on ``each-feature-once.toml``, others on
+``edge-shapes``.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ INTERPRETED = tuple(name for name in ("triton/flash",) if name in AVAILABLE)
 QUICK = tuple(name for name in AVAILABLE if name not in (*COMPILED, *INTERPRETED))
 EVERY_CASE = Path(__file__).with_name("every-edge-shape.toml")
 FEWER_CASES = Path(__file__).with_name("each-feature-once.toml")
-# See implementations/known-disagreements.md: on a CPU torch adds up gradients in 16 bits.
+# See implementations/known-disagreements.md: on a CPU torch sums gradients in 16 bits.
 KNOWN_TO_BE_WRONG = ("torch/sdpa", "torch/sdpa-flash")
 MANY = {"dv": ("seqlen_q", 32768), "dq": ("seqlen_kv", 65600)}
-"""The gradient that is wrong there, and by how many tokens one knows the case."""
-# Field of a case, and what a declaration calls the values that it may have.
+"""The wrong gradients, with the field and the length of the cases in which they are wrong."""
+# Fields of a case, and the declaration's fields that list their supported values.
 FEATURES = {"mask": "masks", "score_mod": "score_mods", "alignment": "alignments", "strides": "strides"}
 
 
 def check(attnbench: Command, scenario: str | Path, names: Sequence[str]) -> Records:
-    """Records of one run over some implementations, by implementation."""
+    """Return the records of one run of some implementations, by implementation."""
     by_name: Records = collections.defaultdict(list)
     if not names:
         return by_name
@@ -62,14 +63,14 @@ def require_agreement(records: Sequence[dict[str, Any]]) -> None:
 
 
 def is_sound(record: dict[str, Any]) -> bool:
-    """Whether nothing speaks against it; who stores scores is given so much room that some inputs cannot tell."""
+    """Whether a record is sound; it may be undecided if scores are stored, as the budget is then wide."""
     if record["status"] == "undecided":
         return bool(record["stores_scores"])
     return record["status"] in ("ok", "unsupported") or is_known_to_be_wrong(record)
 
 
 def is_known_to_be_wrong(record: dict[str, Any]) -> bool:
-    """Whether ``implementations/known-disagreements.md`` has it: a gradient over many tokens in 16 bits, no output."""
+    """Whether ``implementations/known-disagreements.md`` lists it: a 16-bit gradient over many tokens, no output."""
     if (
         record["implementation"] not in KNOWN_TO_BE_WRONG
         or record["status"] != "wrong"
@@ -82,7 +83,7 @@ def is_known_to_be_wrong(record: dict[str, Any]) -> bool:
 
 
 def require_every_feature(name: str, records: Sequence[dict[str, Any]]) -> None:
-    """Fail where fewer cases leave out something that an implementation declares."""
+    """Fail if the smaller set of cases omits something that the implementation declares."""
     agreed = [record for record in records if record["status"] == "ok"]
     declaration = AVAILABLE[name].declaration
     assert declaration is not None

@@ -1,4 +1,4 @@
-"""Implementations that torch compiles anew for each case."""
+"""Implementations that torch compiles for each case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every pair that is possible for an implementation stands in one of its cases, and nobody knows them before."""
+"""Every possible pair of levels of an implementation is in one of its cases, which cannot be predicted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def taken(cases: Sequence[Case]) -> list[bool]:
 
 @pytest.fixture(scope="module")
 def array() -> Array:
-    """Without what it refuses beyond its declaration: gradients behind projections."""
+    """Return an array without gradients with projections, which the hook refuses beyond the declaration."""
     return cover(Space(said=NEARLY_ALL, device="cpu", seed=1, takes=taken), 2, random.Random(1), MOST)
 
 
@@ -52,7 +52,7 @@ def small() -> Array:
 
 
 def pairs_in(cases: Iterable[Case]) -> set[tuple[tuple[str, str], tuple[str, str]]]:
-    """The pairs of levels that cases have, counted one by one."""
+    """Return the pairs of levels in cases, collected one by one."""
     found = set()
     for case in cases:
         levels = list(levels_of(case).items())
@@ -76,7 +76,7 @@ def test_all_that_is_declared_is_in_a_case(field: str, array: Array) -> None:
 
 
 def test_a_row_less_is_a_pair_less(array: Array) -> None:
-    """The last case was kept for a pair that no other has."""
+    """The last case was added for a pair that no other case has."""
     assert pairs_in(array.cases[:-1]) < in_words(array.possible[2])
 
 
@@ -98,7 +98,7 @@ def test_what_a_case_has_never_counts_as_a_contradiction(array: Array) -> None:
 
 
 def test_every_case_has_what_its_levels_need() -> None:
-    """The cases of edge-shapes, which nobody drew."""
+    """Checked on the cases of edge-shapes, which were not drawn."""
     planned = expand(load_scenario("edge-shapes"), {"seed": ["1"]})
     assert len(planned) > 50
     for levels in (levels_of(one.case) for one in planned if not one.case.without):
@@ -167,7 +167,7 @@ def test_the_number_of_a_tuple_is_its_own() -> None:
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 @pytest.mark.parametrize("number", range(20))
 def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: Array) -> None:
-    """For a sample of pairs, in outputs or in gradients alone; elsewhere the kernel is right and called so."""
+    """Tried for a sample of pairs, in outputs or only in gradients; in all other cases the kernel is right."""
     pair = random.Random(number).choice(sorted(pairs_in(array.cases)))
 
     def is_there(case: Case) -> bool:
@@ -175,7 +175,7 @@ def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: A
 
     there = sorted(filter(is_there, array.cases), key=seconds)
     of_gradients = dict(pair).get("mode", ("forward", "backward")[number % 2]) == "backward"
-    in_gradients = of_gradients and any(case.needs_gradients for case in there)  # caches, say, have none
+    in_gradients = of_gradients and any(case.needs_gradients for case in there)  # caches, for example, have none
 
     class WrongThere(Explicit):
         def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:

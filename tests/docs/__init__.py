@@ -1,1 +1,1 @@
-"""The pages under docs/: what they take from the code, and the site that they become."""
+"""Tests of the pages under docs/: the parts generated from the code, and the site built from them."""

@@ -1,6 +1,6 @@
-"""Output of commands in the pages under docs/: ``make docs`` runs those again that always print the same.
+"""Renews the output of commands in the pages under docs/; ``make docs`` runs commands with constant output again.
 
-A block is a fence that follows a comment, which names the command::
+A block is a fence after a comment that names the command::
 
     <!-- printed by: attnbench show results/reference/quick.jsonl -->
     ```
@@ -25,12 +25,12 @@ _BLOCK = re.compile(
 
 
 def renewed(text: str) -> str:
-    """A page with what its commands print now."""
+    """Return a page with the current output of its commands."""
     return _BLOCK.sub(lambda block: f"{block[1]}{printed(block['command'], block['lines'])}```\n", text)
 
 
 def printed(command: str, lines: str | None = None) -> str:
-    """The output of a command of attnbench, as a file gets it; of a long one the first lines."""
+    """Return the output of an attnbench command as written to a file, or its first ``lines`` lines."""
     name, *words = shlex.split(command)
     assert name == "attnbench"
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -44,7 +44,7 @@ def printed(command: str, lines: str | None = None) -> str:
 
 
 def pages() -> list[Path]:
-    """Those that have such a block."""
+    """Return the pages that have such blocks."""
     return [page for page in sorted([*DOCS.glob("*.md"), ROOT / "README.md"]) if _BLOCK.search(page.read_text("utf-8"))]
 
 

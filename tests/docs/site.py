@@ -1,8 +1,8 @@
-"""The site: the same Markdown that reads well on the forge, and a reference that the commands write themselves.
+"""Builds the site from the Markdown under docs/ and a reference generated from the commands.
 
-``make docs`` lays the pages of docs/ out in build/documentation, beside a page that the commands' declarations make and
-a live report, and has Zensical build a site of them. It loads nothing from elsewhere, neither when built nor when read;
-its search needs a server (``python -m http.server -d build/documentation/site``).
+``make docs`` copies the pages of docs/ to build/documentation, adds a page generated from the commands' declarations
+and a live report, and has Zensical build a site of them. It loads nothing from elsewhere, neither when built nor when
+read. Its search needs a server (``python -m http.server -d build/documentation/site``).
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ PAGES: dict[str, dict[str, str] | str] = {
         "Changes": "changelog.md",
     },
 }
-"""The menu. A page that is not there has no entry."""
+"""The menu. Pages that do not exist have no entry."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
 def build(work: Path) -> Path:
-    """Lay out the pages, and build the site of them.
+    """Copy the pages, and build the site from them.
 
     Args:
-        work: a folder, whose subfolders ``docs`` and ``site`` are made anew.
+        work: a folder, whose subfolders ``docs`` and ``site`` are replaced.
 
     Returns:
         The site's first page.
 
     Raises:
-        subprocess.CalledProcessError: when Zensical has a warning or an error, which it has printed.
+        subprocess.CalledProcessError: if Zensical has a warning or an error, which it has printed.
     """
     pages = work / "docs"
     for old in (pages, work / "site"):
@@ -74,7 +74,7 @@ def build(work: Path) -> Path:
 
 
 def lay_out(pages: Path) -> None:
-    """The Markdown of the site, with everything that it links to."""
+    """Write the Markdown of the site, with all files that it links to."""
     pages.mkdir(parents=True)
     linked: set[str] = {REPORT}
     for page in sorted(DOCS.glob("*.md")):
@@ -93,11 +93,11 @@ def lay_out(pages: Path) -> None:
 
 
 def within_site(text: str, linked: set[str]) -> str:
-    """A page whose links stay within the site: of what lies outside of docs/ the site has a copy, of a report its page.
+    """Return a page whose links stay within the site: to copies of files outside docs/, and to pages of reports.
 
     Args:
         text: the page.
-        linked: takes the paths of what is to be copied.
+        linked: receives the paths of the files to copy.
     """
 
     def place(link: re.Match[str]) -> str:
@@ -114,7 +114,7 @@ def within_site(text: str, linked: set[str]) -> str:
 
 
 def menu(entries: dict[str, dict[str, str] | str], pages: Path) -> list[dict[str, object]]:
-    """The entries whose pages are there."""
+    """Return the menu entries whose pages exist."""
     found: list[dict[str, object]] = []
     for title, entry in entries.items():
         if isinstance(entry, str):
@@ -125,7 +125,7 @@ def menu(entries: dict[str, dict[str, str] | str], pages: Path) -> list[dict[str
 
 
 def configuration(nav: list[dict[str, object]]) -> str:
-    """Zensical's configuration; JSON of strings and lists is TOML, too, but for the tables within."""
+    """Return Zensical's configuration as TOML; strings and lists have the same syntax as in JSON."""
     return "\n".join(
         [
             "[project]",

@@ -54,7 +54,7 @@ def test_the_quick_start_names_every_command() -> None:
 
 
 def packages_of_the_map(text: str) -> set[str]:
-    """The folders below harness/attnbench/ in the tree of architecture.md, each as its path."""
+    """Return the paths of the folders below harness/attnbench/ in the tree of architecture.md."""
     tree = text.partition("\nharness/attnbench/ ")[2].partition("\nimplementations/ ")[0]
     above: list[str] = []
     found = set()
@@ -68,7 +68,7 @@ def test_the_map_shows_every_package() -> None:
     harness = site.ROOT / "harness" / "attnbench"
     packages = {path.parent.relative_to(harness).as_posix() for path in harness.rglob("__init__.py")} - {"."}
     shown = packages_of_the_map((site.DOCS / "architecture.md").read_text("utf-8"))
-    sections = {one for one in packages if one.startswith("views/") and one.count("/") > 1}  # of a page: told in words
+    sections = {one for one in packages if one.startswith("views/") and one.count("/") > 1}  # described in words
     assert shown == packages - sections
 
 
@@ -122,7 +122,7 @@ RIDDLES = ("What ", "Of ", "Those of ", "Who ", "Whoever ", "Whose ", "As ")
 
 
 def test_docstrings_begin_with_the_thing_or_with_a_verb() -> None:
-    """None is half a sentence whose subject a reader has to guess."""
+    """No docstring is half a sentence whose subject the reader has to guess."""
     found = []
     for folder in ("harness", "implementations", "tests"):
         for path in sorted((printed.ROOT / folder).rglob("*.py")):

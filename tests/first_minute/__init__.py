@@ -1,1 +1,1 @@
-"""How long a newcomer and the author of a kernel wait: ``make first-minute``."""
+"""``make first-minute``: measures how long a newcomer and the author of a kernel wait."""

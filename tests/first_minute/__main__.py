@@ -1,6 +1,6 @@
-"""``python -m tests.first_minute``: measure the walks on this machine, and write their table.
+"""``python -m tests.first_minute``: measures the walks on this machine, and writes their table.
 
-The caches of attnbench and of the compilers are empty folders at first, so that nothing is at hand from earlier days.
+The caches of attnbench and of the compilers start as empty folders, so that nothing is left from earlier runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ where other work makes the wall time longer.
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """A command that somebody waits for."""
+    """A command that a user waits for."""
 
     what: str
     words: tuple[str, ...]
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def measured(walk: Walk, folder: Path) -> str:
-    """Run one command in the folder; its line of the table."""
+    """Run one command in the folder, and return its line of the table."""
     plugin = folder / KERNELS.name
     if walk.edits or not plugin.exists():
         plugin.write_text(f"{KERNELS.read_text()}# {time.monotonic_ns()}\n")

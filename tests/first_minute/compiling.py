@@ -1,7 +1,7 @@
-"""``python -m tests.first_minute.compiling``: processor time that the kernels of ``numba/flash`` take to compile.
+"""``python -m tests.first_minute.compiling``: measures the processor time to compile ``numba/flash``'s kernels.
 
-Each order is a process of its own, with an empty cache: what comes first also pays for what all kernels share. Time is
-user and system of that process, so other work on the machine hardly matters. ``NUMBA_CPU_NAME=znver3`` plays AVX2.
+Each order runs in its own process with an empty cache: the first kernel also pays for shared code. Time is the
+user and system time of that process, so other work hardly matters. ``NUMBA_CPU_NAME=znver3`` selects AVX2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Overhead of Ray per cell, beside a run without it: ``python -m tests.fleet``; on an idle machine.
+"""``python -m tests.fleet``: measures Ray's overhead per cell against a run without Ray; on an idle machine.
 
-Two nodes on this machine share a sweep, and the same sweep runs without Ray. Between two cases a holder waits for the
-engine: for its answer to travel, to be appended, and for the next case to come. That is the overhead.
+Two nodes on this machine share a sweep, and the same sweep runs without Ray. The overhead is the time that a holder
+waits between two cases: until its answer has been sent and appended, and the next case has arrived.
 """
 
 from __future__ import annotations

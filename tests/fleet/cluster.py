@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, each its own ``ray start``; all of it ends with the block."""
+"""A Ray cluster of several nodes on this machine, each started by ``ray start``; all end with the block."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ import psutil
 _START_S = 120.0
 _COMMON = (
     *("--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats"),
-    "--dashboard-agent-listen-port=0",  # two nodes of one machine would want the same one
+    "--dashboard-agent-listen-port=0",  # otherwise both nodes would use the same port
 )
 _PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_health_check_period_ms": "1000"}
-"""A busy machine starts a node slowly; of one that refuses connections, Ray knows after seconds that it is dead."""
+"""Busy machines start nodes slowly. A node that refuses connections is still found dead within seconds."""
 
 
 @dataclasses.dataclass
 class Node:
-    """One node: all its processes are in the session of its ``ray start``."""
+    """A node; all its processes are in the session of its ``ray start``."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """End all of its processes with SIGKILL, at once."""
+        """Send SIGKILL to all of its processes at once."""
         for one in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> list[int]:
-        """Ids of all processes of its session, those that attnbench started included."""
+        """Return the ids of all processes of its session, including those that attnbench started."""
         found = []
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -52,7 +52,7 @@ class Node:
 
 @dataclasses.dataclass
 class Cluster:
-    """Nodes, and how they are reached."""
+    """The nodes and the address of a cluster."""
 
     nodes: list[Node]
     address: str
@@ -61,7 +61,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(*variables: dict[str, str], resource: str = "device:cpu") -> Iterator[Cluster]:
-    """A node for each set of environment variables, ``node1`` and on, with the resource; the first is the head."""
+    """Start a node for each set of environment variables, ``node1`` etc., with the resource; the first is the head."""
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as closing:
         port, client = _free_port(), _free_port()
         address = f"127.0.0.1:{port}"
@@ -101,7 +101,7 @@ def _wait_for(words: str, node: Node) -> None:
 
 
 def _free_port() -> int:
-    """Outside of the range that Ray gives to its workers."""
+    """Return a free port outside of the range that Ray uses for its workers."""
     while True:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Cases to holders and records from them, with an engine whose machines are lost when the test says so."""
+"""Cases go to holders and records come back, with an engine whose machines are lost when a test says so."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tests.views.conftest import header, record
 
 @pytest.fixture(scope="module")
 def request_and_cells() -> tuple[Request, list[Cell]]:
-    """Three cases of two implementations."""
+    """Return a request for three cases of two implementations, and its cells."""
     asked = CellSelection.of(include=["naive/numpy", "naive/torch"], axis=["seqlen=16,32,48"], device="cpu")
     request = asked.request(Log(progress=False))
     return request, plan_request(request)
 
 
 class Machine(RemoteHolder):
-    """Answers at once; is lost over its n-th case, counted from 1."""
+    """A holder that answers at once, and is lost during case ``lost_over``, counted from 1."""
 
     def __init__(self, name: str, key: str, lost_over: int = 0, **held: Any) -> None:
         super().__init__(Place(name, f"{name} cpu", "cpu"))
@@ -78,7 +78,7 @@ class Machine(RemoteHolder):
 
 
 class Machines(Engine):
-    """An engine of these."""
+    """An engine with given machines."""
 
     name = "Test"
 
@@ -99,7 +99,7 @@ class Machines(Engine):
         return getattr(machine, method)(*arguments)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as no resources are held."""
 
 
 Measure = Callable[..., tuple[Outcome, RunFile, list[str]]]
@@ -107,7 +107,7 @@ Measure = Callable[..., tuple[Outcome, RunFile, list[str]]]
 
 @pytest.fixture
 def measured(request_and_cells: tuple[Request, list[Cell]], tmp_path: Path) -> Measure:
-    """Runs the cells on machines: the outcome, the run file, and what was said."""
+    """Return a function that runs the cells on machines; it returns the outcome, the run file and all messages."""
     request, cells = request_and_cells
 
     def run(*machines: Machine, known: dict[str, Software] | None = None) -> tuple[Outcome, RunFile, list[str]]:

@@ -1,4 +1,4 @@
-"""The queue splits no case between kinds of machines, and gives what a lost machine had to another one."""
+"""The queue never splits a case between kinds of machines, and reassigns the work of a lost machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnbench.runner.planning.request import plan_request
 
 @pytest.fixture(scope="module")
 def cells() -> list[Cell]:
-    """Two cases, two implementations, two replicates."""
+    """Return cells of two cases, two implementations and two replicates."""
     asked = CellSelection.of(include=["naive/numpy", "naive/torch"], axis=["seqlen=16,32"], device="cpu")
     return plan_request(asked.request(Log(progress=False), replicates=2))
 

@@ -1,4 +1,4 @@
-"""Two Ray nodes on this machine, one of which is killed while it measures: all cells are there, none twice."""
+"""Two Ray nodes on this machine, one of which is killed while it measures: each cell is recorded once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ dtype = ["float32", "float64"]
 [limits]
 time_s = 900
 """
-# On the node that is to be killed: once some of its cases are in the run file, it says so and hangs.
+# On the node to be killed, it hangs once some of the node's cases are in the run file, and says so.
 PLUGIN = """
 import json, os, pathlib, time
 import numpy as np
@@ -93,7 +93,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def survived(nodes: tuple[Cluster, Path]) -> tuple[Path, str]:
-    """The run of sixty cells during which the second node is killed, and what it said."""
+    """Run sixty cells while the second node is killed; return the run file and the output."""
     made, folder = nodes
     running = started(nodes, *RUN, "--on", "ray", "--out", "run.jsonl")
     until = time.monotonic() + 600

@@ -1,4 +1,4 @@
-"""Files that travel to other machines, and software that must be the same there."""
+"""Files that are sent to other machines, and software that must be the same there."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Inputs that no honest hand wrote, to everything that reads files or listens to plug-ins."""
+"""Hostile inputs for everything that reads files or listens to plug-ins."""

@@ -1,7 +1,7 @@
-"""``python -m tests.fuzz --inputs 20000``: no input ends in anything but a result or a sentence.
+"""``python -m tests.fuzz --inputs 20000``: checks that every input ends in a result or a sentence.
 
-The inputs are shared out among the targets; each may take ten seconds of the processor's time. Whatever fails is
-reduced to a small input and shown with its traceback; exit code 1.
+The inputs are divided among the targets; each may take ten seconds of processor time. A failing input is reduced to a
+small one and shown with its traceback; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_S = 10
 
 
 def main() -> int:
-    """Fuzz each target; how many of them failed."""
+    """Fuzz each target, and return the number of targets that failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--only", choices=sorted(TARGETS), action="append")
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def soak(name: str, inputs: int) -> bool:
-    """Whether a target survives so many inputs."""
+    """Whether a target survives ``inputs`` inputs."""
     strategy, target = TARGETS[name]
     refused = [0]
 
@@ -47,7 +47,7 @@ def soak(name: str, inputs: int) -> bool:
     began = time.process_time()
     try:
         fuzz()
-    except Exception:  # noqa: BLE001 - it is what was looked for
+    except Exception:  # noqa: BLE001 - any exception is a finding
         traceback.print_exc()
         sys.stdout.write(f"{name}: failed\n")
         return False

@@ -1,4 +1,4 @@
-"""Inputs for the readers: valid ones with one thing wrong, and values that are wrong throughout."""
+"""Strategies for inputs: valid ones with one mistake, and entirely wrong values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ values: st.SearchStrategy[Json] = st.recursive(
 
 
 def _of_type(part: Json) -> st.SearchStrategy[Json]:
-    """Other values of a value's own type."""
+    """Return a strategy for other values of the same type."""
     if isinstance(part, list):
         inner = _of_type(part[0]) if part else scalars
         return st.lists(inner, max_size=4)
@@ -54,7 +54,7 @@ def _of_type(part: Json) -> st.SearchStrategy[Json]:
 
 
 def nested(depth: int, leaf: Json) -> Json:
-    """Lists within lists."""
+    """Return nested lists."""
     for _ in range(depth):
         leaf = [leaf]
     return leaf
@@ -62,7 +62,7 @@ def nested(depth: int, leaf: Json) -> Json:
 
 @st.composite
 def spoiled(draw: st.DrawFn, whole: Json) -> Json:
-    """A JSON value with one of its parts replaced, removed, doubled or put beside others."""
+    """Draw a JSON value with one part replaced, removed or nested, or with a new part."""
     path: list[str | int] = []
     part = whole
     while isinstance(part, dict | list) and part and (not path or draw(st.integers(0, 3))):
@@ -89,7 +89,7 @@ def spoiled(draw: st.DrawFn, whole: Json) -> Json:
 
 @st.composite
 def bytes_spoiled(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes with pieces cut out, written over or put in."""
+    """Draw bytes with pieces removed, overwritten or inserted."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
@@ -106,7 +106,7 @@ def _bytes(text: str) -> bytes:
 
 
 def toml(value: Json) -> str:
-    """A value as TOML writes it, whatever that makes of it."""
+    """Return a value as TOML text, which may be invalid."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
@@ -117,7 +117,7 @@ def toml(value: Json) -> str:
 
 
 def _of_field(name: str) -> st.SearchStrategy[Json]:
-    """Values that a field may have, for the most part."""
+    """Return a strategy for values of a field, most of them valid."""
     likely: st.SearchStrategy[Json] = st.one_of(st.integers(1, 9), st.sampled_from(("1k", "3..12", 0.5, True, [1, 2])))
     if name in CHOICES:
         likely = st.sampled_from(CHOICES[name])
@@ -188,7 +188,7 @@ def _npz() -> bytes:
 
 
 def safetensors(header: Json, length: int | None, data: bytes) -> bytes:
-    """The bytes of such a file; a length of the header that is not its own may be said."""
+    """Return the bytes of a safetensors file, whose stated header length may be wrong."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -208,7 +208,7 @@ tensor_files = st.one_of(
     ),
 )
 
-# Run files: those of the tests of old schemas, and short ones that were measured, with some lines spoiled.
+# Run files: those of tests of old schemas, and short measured ones, with some lines spoiled.
 
 
 def _lines(path: Path) -> list[Json]:
@@ -221,7 +221,7 @@ _RUNS += [_lines(REPOSITORY / f"results/reference/{name}.jsonl") for name in ("h
 
 @st.composite
 def run_files(draw: st.DrawFn) -> bytes:
-    """A run file; most are still JSON."""
+    """Draw a run file whose lines are mostly still JSON."""
     lines = list(draw(st.sampled_from(_RUNS)))
     for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3)))):
         index = draw(st.integers(0, len(lines) - 1))
@@ -264,4 +264,4 @@ returned = st.one_of(
     st.just(nested(5000, 1)),
     st.sampled_from((ValueError("\x1b[2J"), KeyError(), RecursionError(), UnicodeDecodeError("utf-8", b"", 0, 1, "a"))),
 )
-"""An exception is raised instead."""
+"""Return values of hooks; a drawn exception is raised instead of returned."""

@@ -1,4 +1,4 @@
-"""Readers of each kind of input, through to the last view. A refusal is a sentence; any other exception is a bug."""
+"""Readers of each kind of input, up to the views. A refusal is a sentence; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FEW_CELLS = 200
 
 @contextlib.contextmanager
 def file(suffix: str, data: bytes) -> Iterator[Path]:
-    """A file named ``fuzz`` with these bytes, in a folder of its own."""
+    """Write a file named ``fuzz`` with these bytes into a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"fuzz{suffix}"
         path.write_bytes(data)
@@ -53,7 +53,7 @@ def file(suffix: str, data: bytes) -> Iterator[Path]:
 
 
 def read_scenario(data: bytes) -> None:
-    """A scenario file, to its cases and back from what a header keeps."""
+    """Read a scenario file, expand its cases, and restore it from a header's copy."""
     with file(".toml", data) as path:
         scenario = load_scenario(str(path))
     for planned in expand(scenario, {})[:_FEW_CELLS]:
@@ -63,14 +63,14 @@ def read_scenario(data: bytes) -> None:
 
 
 def read_axes(texts: list[str]) -> None:
-    """Axes of a command line, to cases and their tensors' sizes."""
+    """Read axes of a command line, and make cases and the sizes of their tensors."""
     for planned in expand(adhoc(), parse_overrides(texts))[:_FEW_CELLS]:
         planned.case.label()
         file_problems(planned.case)
 
 
 def read_tensors(given: tuple[str, bytes]) -> None:
-    """A tensor file, to the case's tensors."""
+    """Read a tensor file as the tensors of a case."""
     with file(*given) as path:
         case = make_case(batch=1, heads_q=2, seqlen_q=4, head_dim=8, inputs=f"file:{path}")
         if problems := file_problems(case):
@@ -80,7 +80,7 @@ def read_tensors(given: tuple[str, bytes]) -> None:
 
 
 def read_run_file(data: bytes) -> None:
-    """A run file, to every form of every view, and to the request that a resumed run takes from it."""
+    """Read a run file, render every view in every form, and restore the request as a resumed run does."""
     with file(".jsonl", data) as path:
         run = read_run(path)
     shown(show(run))
@@ -98,7 +98,7 @@ def read_run_file(data: bytes) -> None:
 
 
 def shown(view: View) -> None:
-    """Every form of a view, each of which can be written to a file."""
+    """Render a view in every form, and encode each."""
     for text in (as_text(view), markdown(view), as_csv(view), as_json(view)):
         text.encode()
         assert "\x1b" not in text
@@ -109,7 +109,7 @@ hooks = st.tuples(st.sampled_from(HOOKS), strategies.returned)
 
 
 def listen(given: tuple[str, object]) -> None:
-    """Carry a hook's return value through the messages of processes to the record of its cell."""
+    """Pass a hook's return value through the messages of processes to the record of a cell."""
     hook, said = given
     values = without_pauses(drive(CellRun(_worker(_saying(hook, said)), _Oracle(), CASE, "cpu", _LIMITS), _STAGES))
     record_of({**_ABOUT, **CASE.to_dict(), **values}).model_dump_json().encode()
@@ -167,7 +167,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Target]] = {
 
 
 def survives(target: Target, given: object) -> str | None:
-    """Give it the input: the sentence with which it is refused, or ``None``. Whatever else is raised is a bug."""
+    """Pass an input to a target; return the sentence with which it is refused, or ``None``. Others are raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

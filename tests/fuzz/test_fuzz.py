@@ -1,4 +1,4 @@
-"""A few hundred inputs, the same ones each time; ``python -m tests.fuzz`` makes as many as one likes."""
+"""A few hundred inputs, always the same; ``python -m tests.fuzz`` draws any number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates that nobody ran: rounds are run files with times that the tests choose."""
+"""Imagined gates: rounds are run files with times that tests choose."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from attnbench.sweep.model import Scenario
 from tests.views.conftest import failed, timed, write
 
 CELLS = [(make_case(seqlen_q=64 * n, seqlen_kv=64 * n), f"{family}/plain") for n in range(1, 6) for family in "abcdef"]
-"""Thirty, as in gate-smoke."""
+"""Thirty cells, as in gate-smoke."""
 ONE = (CELLS[0][0].case_id, "a/plain")
-"""The cell that tests change."""
+"""Key of the cell that tests change."""
 MIB = 2**20
 
 Change = Callable[[Case, str, int], dict[str, Any] | None]
-"""Fields of the one cell's record on head in some process, to replace others; ``None`` drops the record."""
+"""Returns fields that replace those of the changed cell's record on head; ``None`` drops the record."""
 
 
 def side(name: str) -> Side:
@@ -55,13 +55,13 @@ _fit = functools.cache(fit_scaling)
 
 
 def fit_once(lengths: Sequence[int], values: Sequence[Sequence[float]]) -> Scaling | Refusal:
-    """The law of a series, fitted once: most cells of most imagined gates have the same times."""
+    """Fit the law of a series, cached: most cells of most imagined gates have the same times."""
     return _fit(tuple(lengths), tuple(tuple(of_length) for of_length in values))
 
 
 @dataclasses.dataclass
 class Imagined:
-    """Makes gates of thirty cells with 0.7 % of noise; ``a/plain`` at 64 is the one that changes."""
+    """Makes gates of thirty cells with 0.7 % of noise; ``a/plain`` at length 64 is the cell that changes."""
 
     folder: Path
 
@@ -80,8 +80,8 @@ class Imagined:
     ) -> GateResult:
         """Judge a gate.
 
-        ``base`` and ``head`` are fields of the one cell's records; a status that is not ok makes it a failure.
-        ``keep`` says which records a side has.
+        ``base`` and ``head`` are fields of the changed cell's records; a status other than ok makes it a failure.
+        ``keep`` decides which records a side has.
         """
         rng = np.random.default_rng(4)
 
@@ -129,12 +129,12 @@ class Imagined:
 
 @pytest.fixture
 def imagined(tmp_path: Path) -> Imagined:
-    """Gates from imagined rounds."""
+    """Return a maker of gates from imagined rounds."""
     (tmp_path / "runs").mkdir()
     return Imagined(tmp_path)
 
 
 def of_one(result: GateResult, metric: str = "time") -> Verdict:
-    """The verdict on the cell that was changed."""
+    """Return the verdict on the changed cell."""
     (found,) = [v for v in result.verdicts if (v.case_id, v.implementation) == ONE and v.metric == metric]
     return found

@@ -1,4 +1,4 @@
-"""Gates on numbers from a noise model: each pair has noise of its own, and all cells of a round share a shift."""
+"""Gates on numbers from a noise model: pairs have independent noise, and all cells of a round share a shift."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHARED = Noise(pair=0.025, common=0.03)
 def one_gate(
     rng: np.random.Generator, effects: Matrix, noise: Noise, rules: Rules
 ) -> tuple[list[Decided | None], Decided | None]:
-    """Screen and, where something is suspected, confirm; ``effects`` are the true log ratios."""
+    """Screen and, if cells are suspected, confirm; ``effects`` are the true log ratios."""
 
     def rounds(count: int) -> Matrix:
         own = noise.pair * rng.standard_normal((len(effects), count))

@@ -1,4 +1,4 @@
-"""Stored baselines: what may become one, and what is compared with it."""
+"""Stored baselines: which runs may become one, and which may be compared with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Make = Callable[..., RunFile]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Make:
-    """Makes runs with several processes for each cell."""
+    """Return a maker of runs with several processes per cell."""
 
     def made(
         name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1,
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Make:
 
 
 class Nobody:
-    """Watches nothing."""
+    """A progress display that shows nothing."""
 
     def begins(self, what: str) -> None: ...
 
@@ -55,7 +55,7 @@ class Nobody:
 
 @pytest.fixture
 def judged(tmp_path: Path, run: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GateResult]:
-    """Judges head against a baseline; its runs are made instead of measured."""
+    """Return a function that judges head against a baseline, with made-up runs instead of measured ones."""
 
     def judge(**head: Any) -> GateResult:
         def instead(side: Any, request: Any, path: Path, **_: Any) -> RunFile:
@@ -117,7 +117,7 @@ def test_a_baseline_of_this_machine_is_comparable(run: Make) -> None:
 
 @pytest.mark.parametrize("share", [2, 1])
 def test_a_baseline_of_several_kinds_of_machines_is_refused(run: Make, tmp_path: Path, share: int) -> None:
-    """Also one whose header is of this machine, and none of its records."""
+    """Also refused is one whose header is of this machine but whose records are not."""
     path = Path(run("base.jsonl").path)
     header, *lines = map(json.loads, path.read_text().splitlines())
     about = {name: header[name] for name in ("created_at", "environment", "libraries", "peaks")}
@@ -148,7 +148,7 @@ def test_each_machine_finds_its_own_and_one_without_any_is_shown_another(run: Ma
         save(run(f"{key}.jsonl", machine_key=key), "nightly", folder)
     for key in ("v1-aaaa", "v1-bbbb", "v1-cccc"):
         assert find_baseline("nightly", key, folder).stem == key
-    assert find_baseline("nightly", "v1-dddd", folder).stem == "v1-aaaa"  # whose key then says why not
+    assert find_baseline("nightly", "v1-dddd", folder).stem == "v1-aaaa"  # its key then says why it is refused
 
 
 def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run: Make, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Calibration learns the noise that its rounds have, and counts the alarms that gates would raise on it."""
+"""Calibration estimates the noise of its rounds, and counts the alarms that gates would raise on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_cell_has_its_own_noise_and_floor(tmp_path: Path) -> None:
     assert noisy.time_ns == np.median(times), "of both sides"
     assert noisy.noise_sd == pytest.approx(0.05, rel=0.4)
     assert np.median([one.noise_sd for one in by_cell.values()]) == pytest.approx(0.01, rel=0.2)
-    # 95 % of means of eight pairs lie within 1.96 sd / sqrt(8)
+    # 95 % of the means of eight pairs are within 1.96 sd / sqrt(8)
     assert np.median([one.floor for one in by_cell.values()]) == pytest.approx(1.96 * 0.01 / np.sqrt(8), rel=0.25)
     assert found.floors[noisy.cell] == noisy.floor > 0.02
     assert found.gates_with_alarm <= 0.02
@@ -52,7 +52,7 @@ def test_each_cell_has_its_own_noise_and_floor(tmp_path: Path) -> None:
 
 def test_gates_that_tolerate_less_than_the_noise_raise_alarms() -> None:
     logs = 0.05 * np.random.default_rng(3).standard_normal((30, 20))
-    logs[0] += np.array([0.5, -0.5] * 10)  # as a machine that is twice as slow every other round
+    logs[0] += np.array([0.5, -0.5] * 10)  # like a machine that is twice as slow in every other round
     assert draw_gates(logs, Rules(delta=0.0001), np.random.default_rng(0))[1] > 0.02
 
 

@@ -1,4 +1,4 @@
-"""Each piece of the statistics against numbers that are known by other means."""
+"""Each part of the statistics, compared with numbers known by other means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from attnbench.gate.judge.inference import (
 
 def test_a_ratio_and_its_interval_are_those_of_the_one_sample_t_test() -> None:
     pairs = np.log([1.04, 1.06, 1.05, 1.09, 1.02])
-    (effect,) = estimate(pairs[None, :])  # a single cell: nothing to moderate by
+    (effect,) = estimate(pairs[None, :])  # with a single cell nothing is moderated
     assert effect is not None
     whole = stats.ttest_1samp(pairs, 0.0, alternative="greater")
     assert effect.p_slower() == pytest.approx(whole.pvalue)
@@ -68,7 +68,7 @@ def test_the_prior_is_found_again_in_variances_that_were_drawn_from_it() -> None
 
 
 def test_variances_that_scatter_no_more_than_chance_have_one_common_value() -> None:
-    # Exactly alike: less scatter than chi-square variances have.
+    # All equal: less scatter than chi-square variances have.
     prior = prior_of(np.full(50, 2e-4), np.full(50, 3.0))
     assert math.isinf(prior.df)
 

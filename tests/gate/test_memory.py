@@ -1,4 +1,4 @@
-"""Peak memory is only ever disturbed upwards, and what is real comes back in fresh processes."""
+"""Disturbances only raise a peak of memory, and a real change recurs in fresh processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def side_of(peaks: list[float]) -> SideOfCell:
 
 
 def cell(base: list[float], head: list[float]) -> Observed:
-    """A cell with these peaks, MiB, of each process."""
+    """Return a cell with these peaks in MiB, one per process."""
     case, name = CELLS[0]
     return Observed(key=(case.case_id, name, "cpu"), case=case, base=side_of(base), head=side_of(head))
 

@@ -1,4 +1,4 @@
-"""Rounds that are really run: two sides in processes of their own, taking turns."""
+"""Real rounds: two sides in their own processes, taking turns."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_both_sides_take_turns_within_each_cell_and_every_round_has_fresh_proces
     calls = (tmp_path / "calls").read_text().split("\n")[:-1]
     turns = sum(one != other for one, other in itertools.pairwise(calls))
     cells_of_rounds = 2 * 2
-    assert turns >= cells_of_rounds * 6  # as many blocks; side after side it would be one for each cell
+    assert turns >= cells_of_rounds * 6  # number of blocks; side after side there would be one per cell
     assert len(set(calls)) == 4  # two sides, two rounds
 
 

@@ -1,4 +1,4 @@
-"""Each failed verdict has the command that shows it: a comparison takes the gate, a wrong output only its cell."""
+"""Each failed verdict has a command that reproduces it: a gate for a comparison, a cell for a wrong output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exponent of growth: what is found of a steeper law, and what is never made of noise."""
+"""The exponent of growth: steeper laws are found, and noise is not taken for one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def quadratic(n: int) -> float:
 
 
 class Grown:
-    """Gates of one implementation whose time (ns) and memory (bytes) follow laws of the length, on both sides."""
+    """Makes gates of one implementation whose time (ns) and memory (bytes) follow laws of the length."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -61,7 +61,7 @@ class Grown:
         rules: Rules | None = None,
         queries: int | None = None,
     ) -> GateResult:
-        """Judge a gate; ``fresh`` are the laws of memory in the second stage, where they are others."""
+        """Judge a gate; ``fresh`` are the laws of memory in the second stage, if they differ."""
         rng = np.random.default_rng(seed)
 
         def run(stage: str, number: int, side: int) -> RunFile:
@@ -88,12 +88,12 @@ class Grown:
 
 @pytest.fixture
 def grown(tmp_path: Path) -> Grown:
-    """Gates of series of lengths."""
+    """Return a maker of gates of series of lengths."""
     return Grown(tmp_path)
 
 
 def exponent(result: GateResult, of: str) -> Verdict:
-    """The verdict on the growth of a quantity."""
+    """Return the verdict on the growth of a quantity."""
     (found,) = [one for one in result.verdicts if one.metric == "exponent" and one.of == of]
     return found
 
@@ -122,7 +122,7 @@ def test_a_higher_exponent_of_memory_fails_and_is_filed_under_the_longest_case(g
 
 def test_a_quadratic_term_is_found_although_every_cell_is_within_what_is_tolerated(grown: Grown) -> None:
     def head(n: int) -> float:
-        return 4096.0 * n + 0.1 * n * n  # 1.6 MiB beside 16 MiB at the longest
+        return 4096.0 * n + 0.1 * n * n  # 1.6 MiB in addition to 16 MiB at the longest length
 
     result = grown(memory=(linear, head), rules=Rules(memory=0.15))
     assert {v.verdict for v in result.verdicts if v.metric == "memory"} == {"same"}
@@ -150,8 +150,8 @@ def test_cubic_work_is_found_although_every_cell_is_within_what_is_tolerated(gro
         lambda n: 1.3 * quadratic(n),  # slower by a factor
         lambda n: 80_000 + 1.5 * n * n,  # another floor
         lambda n: 20_000 + 1.8 * n * n,  # a lower floor and a larger factor
-        lambda n: quadratic(n) * (1.3 if n > 1000 else 1),  # a cache that no longer holds it
-        lambda n: quadratic(n) * (1.3 if n > 4000 else 1),  # the same at the longest only
+        lambda n: quadratic(n) * (1.3 if n > 1000 else 1),  # the cache becomes too small
+        lambda n: quadratic(n) * (1.3 if n > 4000 else 1),  # the same at the longest length only
     ],
 )
 def test_a_factor_a_floor_and_a_step_are_no_steeper_law(grown: Grown, head: Law) -> None:
@@ -209,7 +209,7 @@ def test_a_larger_tolerance_lets_a_higher_exponent_pass(grown: Grown) -> None:
 
 
 def test_noise_of_a_shared_machine_is_no_law(tmp_path: Path) -> None:
-    """The tolerance of 0.1 is seven standard deviations of the difference of exponents there: none is near it."""
+    """The tolerance of 0.1 is seven standard deviations of the difference of exponents on that machine."""
     differences = []
     for seed in range(12):
         folder = tmp_path / str(seed)
@@ -225,13 +225,13 @@ def test_noise_of_a_shared_machine_is_no_law(tmp_path: Path) -> None:
 def test_exponents_that_differ_by_noise_alone_are_the_same_where_their_intervals_meet(grown: Grown) -> None:
     one = exponent(grown(noise=0.3, seed=4, lengths=LENGTHS[:5]), "time")
     assert one.base is not None and one.head is not None  # noqa: PT018 - both, for the type checker
-    assert one.base - one.head > 0.1  # more than is tolerated
+    assert one.base - one.head > 0.1  # more than the tolerance
     assert one.verdict == "same"
 
 
 @pytest.fixture
 def steeper(grown: Grown) -> GateResult:
-    """A gate whose only regressions are in the growth of memory."""
+    """Return a gate whose only regressions are in the growth of memory."""
 
     def head(n: int) -> float:
         return 4096.0 * n + 0.1 * n * n
@@ -240,7 +240,7 @@ def steeper(grown: Grown) -> GateResult:
 
 
 def waiver(folder: Path, **given: str) -> list[Waiver]:
-    """A file with one waiver of the growth of memory, with some lines replaced."""
+    """Read a file with one waiver of the growth of memory, with some lines replaced."""
     fields = {
         "case_id": f'"{make_case(seqlen_q=4096, seqlen_kv=4096).case_id}"', "implementation": '"a/plain"',
         "metric": '"exponent"', "of": '"memory"', "ceiling": "1.5", "expires": "2026-12-31", "issue": '"issues/12"',

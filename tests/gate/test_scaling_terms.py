@@ -1,4 +1,4 @@
-"""When the gate calls a scaling law steeper, from readings of single processes; each test gives one reason."""
+"""When the gate calls a scaling law steeper, from readings of single processes; one reason per test."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Law = Callable[[int], float]
 TOLERATED = 0.1
 
 SHORT = {32: (8, 8, 8, 8, 14, 26, 26, 27, 28, 33, 40, 41), 64: (32, 32, 32, 32, 32, 33, 34, 40, 46, 48, 48, 50)}
-"""Pages that twelve processes read of one kernel at lengths below twice the resolution (32 pages of counter)."""
+"""Peaks in pages, of one kernel in twelve processes, at lengths below twice the resolution of 32 pages."""
 
 
 def side(*, peaks: Sequence[float] = (), times: Sequence[float] = (), status: str = "ok") -> SideOfCell:
-    """One record for each process: bytes of its peak, nanoseconds of its median."""
+    """Return a side with one record per process, with its peak in bytes and its median in nanoseconds."""
     return SideOfCell(
         records=tuple(
             {
@@ -43,7 +43,7 @@ def side(*, peaks: Sequence[float] = (), times: Sequence[float] = (), status: st
 
 
 def of_memory(base: Law, head: Law, lengths: Sequence[int] = LENGTHS) -> Series:
-    """Two processes of each side read the same peak."""
+    """Return a series in which two processes per side read the same peak."""
     cells = []
     for n in lengths:
         case = make_case(seqlen_q=n)
@@ -53,7 +53,7 @@ def of_memory(base: Law, head: Law, lengths: Sequence[int] = LENGTHS) -> Series:
 
 
 def of_time(base: Law, head: Law, *, noise: float = 0.002, rounds: int = 4) -> Series:
-    """Each process has noise of its own."""
+    """Return a series in which each process has independent noise."""
     rng = random.Random(1)
     cells = []
     for n in LENGTHS:
@@ -73,7 +73,7 @@ def grown(series: Series, quantity: Quantity = "memory") -> ScalingChange:
 
 
 def verdict(series: Series, again: Series | None) -> str | None:
-    """The verdict on memory, with what fresh processes read."""
+    """Return the verdict on memory, given the readings of fresh processes."""
     second = grown(again) if again is not None else None
     found = growth_verdict(series, "memory", grown(series), second, TOLERATED)
     return found.verdict if found is not None else None
@@ -84,7 +84,7 @@ def linear(n: int) -> float:
 
 
 class TestShortLengths:
-    """Below twice its resolution the method reads another peak in each process, a third too small at worst."""
+    """Below twice its resolution the method's readings vary between processes, and are up to a third too small."""
 
     @staticmethod
     def series(rng: random.Random, lengths: Sequence[int], added: float) -> Series:
@@ -115,7 +115,7 @@ class TestShortLengths:
             assert growth.refusal == "4 sizes are too few for a law: it takes 5"
 
     def test_they_are_not_what_head_rises_from(self) -> None:
-        """Unchanged code, but for one reading of 50 pages on base beside one of 33 on head."""
+        """Code is unchanged, but base has a reading of 50 pages where head has 33."""
         base = {64: 50 * PAGE} | {n: (n - 11) * PAGE for n in LENGTHS}
         growth = grown(of_memory(base.__getitem__, (base | {64: 33 * PAGE}).__getitem__, [64, *LENGTHS]))
         assert growth.rise == growth.fall == 0.0
@@ -140,7 +140,7 @@ def test_a_term_that_is_not_surely_steeper_is_ambiguous_however_often_it_comes_b
 
 
 def test_a_lower_floor_with_a_larger_factor_is_no_term() -> None:
-    """The difference rises from below nothing, which looks steeper than any law."""
+    """The difference rises from a negative value, which looks steeper than any law."""
 
     def head(n: int) -> float:
         return 1 * MIB + 2048.0 * n
@@ -174,7 +174,7 @@ def test_a_term_of_less_than_twice_the_resolution_does_not_count(longest: float,
 
 def test_noise_of_rounds_is_part_of_a_terms_interval() -> None:
     def head(n: int) -> float:
-        return 10_000.0 * n + 0.3 * n * n  # 12 % at the longest
+        return 10_000.0 * n + 0.3 * n * n  # 12 % at the longest length
 
     quiet, noisy = (grown(of_time(lambda n: 10_000.0 * n, head, noise=noise), "time") for noise in (0.001, 0.05))
     assert quiet.adds is not None
@@ -187,7 +187,7 @@ def test_two_rounds_of_time_tell_no_term() -> None:
 
 
 def test_a_bent_law_beside_an_even_ratio_is_not_steeper() -> None:
-    """A cliff that the fit of one side sees and that of the other does not."""
+    """The fit of one side finds a cliff, and that of the other does not."""
     base, head = (fit_scaling(LENGTHS, [[n**k] for n in LENGTHS]) for k in (1.0, 1.3))
     assert isinstance(head, Scaling)
     even = ScalingChange(quantity="time", base=base, head=head, adds=None, saves=None, rise=0.10, fall=0.10)
@@ -239,7 +239,7 @@ class TestSeries:
 
 
 class TestFreshProcesses:
-    """Further processes: which cells they measure, and a suspicion that they do not confirm."""
+    """Fresh processes: which cells they measure, and suspicions that they do not confirm."""
 
     @staticmethod
     def first(base: Law, head: Law, lengths: Sequence[int] = LENGTHS) -> dict[CellKey, Observed]:
@@ -267,7 +267,7 @@ class TestFreshProcesses:
     def test_a_term_beside_no_law_that_does_not_come_back_is_gone_and_the_page_says_why_there_is_no_exponent(
         self,
     ) -> None:
-        lengths = (32, 64, 128, 256, 512, 1024)  # four of which are points of a law
+        lengths = (32, 64, 128, 256, 512, 1024)  # four of them are points of a law
         first = self.first(linear, lambda n: linear(n) + 3.0 * n * n, lengths)
         fresh = self.first(linear, linear, lengths)
         (found, _), (none, notes) = (growth_verdicts(first, again, Rules()) for again in (first, fresh))

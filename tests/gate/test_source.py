@@ -1,4 +1,4 @@
-"""Each form of REF resolves to its source, and each mistyped one gives its own message."""
+"""Each form of REF resolves to its source, and each kind of mistake has its own message."""
 
 from __future__ import annotations
 

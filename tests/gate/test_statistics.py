@@ -1,4 +1,4 @@
-"""The two stages under a noise model: their false-alarm rate, and what they find (docs/gate.md quotes this)."""
+"""The two stages under a noise model: false-alarm rate and power, as quoted in docs/gate.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGED = 3
 
 
 def found(noise: Noise, rules: Rules, change: float, *, cells: int = 30, gates: int = 60) -> float:
-    """Share of the changed cells that are called slower."""
+    """Return the share of changed cells that are called slower."""
     rng = np.random.default_rng(1)
     effects = np.zeros(cells)
     effects[:CHANGED] = math.log1p(change)

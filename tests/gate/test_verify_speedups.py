@@ -1,4 +1,4 @@
-"""A large speed-up is believed only after head was right on other inputs, below the machine's peak."""
+"""A large speed-up is accepted only if head is right on other inputs and stays below the machine's peak."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.gate.conftest import CELLS, Imagined, of_one
 
 @pytest.fixture
 def half(imagined: Imagined) -> Verdict:
-    """A cell that takes half of its time."""
+    """Return the verdict on a cell that takes half of its former time."""
     return of_one(imagined(slower=-0.5))
 
 

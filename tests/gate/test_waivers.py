@@ -1,4 +1,4 @@
-"""Waivers forgive one metric of one cell, up to a ceiling and until a day."""
+"""Waivers allow a regression in one metric of one cell, up to a ceiling and until a date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TODAY = datetime.date(2026, 11, 24)
 
 
 def waiver(path: Path, **given: str) -> Path:
-    """A file with one waiver of the changed cell's time, with some lines replaced."""
+    """Write a file with one waiver of the changed cell's time, with some lines replaced."""
     fields = {
         "case_id": f'"{ONE[0]}"', "implementation": f'"{ONE[1]}"', "metric": '"time"', "ceiling": '"15%"',
         "expires": "2026-12-31", "issue": '"issues/12"', "reason": '"one more pass"',

@@ -1,6 +1,6 @@
-"""``make gpu-1`` to ``gpu-4``: what to do with ten minutes on a GPU, the most valuable first (docs/gpu.md).
+"""``make gpu-1`` to ``gpu-4``: parts of ten minutes each on a GPU, the most valuable first (docs/gpu.md).
 
-Each part ends within its time, leaves what it found in a folder, and goes on there when it is started again. Its
+Each part ends within its time, stores its results in a folder, and continues there when it is started again. Its
 summary is printed last.
 """
 
@@ -20,7 +20,7 @@ from tests.gpu.table import table
 from tests.gpu.tiles import tiles
 
 MOST_CHARACTERS = 11_000
-"""The longest summary: a terminal's scroll-back, or a log's tail, surely keeps so much."""
+"""Length of the longest summary, which fits into a terminal's scroll-back or the tail of a log."""
 PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "agreement": lambda given: agreement(given.folder, given.seconds, given.requests, given.include),
     "table": lambda given: table(given.folder, given.seconds, given.scenario),
@@ -47,7 +47,7 @@ def main() -> int:
     for name in given.parts:
         try:
             lines = PARTS[name](given)
-        except Exception:  # noqa: BLE001 - the next part may do
+        except Exception:  # noqa: BLE001 - the next part may succeed
             failed, lines = True, traceback.format_exc().splitlines()
         text = "\n".join(lines)[:MOST_CHARACTERS]
         (given.folder / f"{name}.txt").write_text(text + "\n")

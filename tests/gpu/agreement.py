@@ -1,4 +1,4 @@
-"""Part 1: known faults, then agreement of everything that runs on the GPU, several processes beside each other."""
+"""Part 1: known faults, then agreement of everything that runs on the GPU, in several processes at once."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One process."""
+    """A check that runs in its own process."""
 
     path: Path
     words: tuple[str, ...]
 
     def command(self) -> list[str]:
-        """Begins, or goes on."""
+        """Return the command line that begins the run, or resumes it."""
         begun = self.path.exists()
         words = ("run", "--resume", str(self.path)) if begun else (*self.words, "--out", str(self.path))
         return [sys.executable, "-m", "attnbench", *words]
 
 
 def agreement(folder: Path, seconds: float, requests: Path, include: str = "") -> list[str]:
-    """Run the checks for so long; the lines that say how it went."""
+    """Run the checks for at most ``seconds``, and return the lines of the summary."""
     checks, problems = checks_of(requests, folder, include)
     run_all([faults(folder), *checks], time.monotonic() + seconds)
     return [*problems, *told_of_faults(folder), *told_of_checks(checks)]
 
 
 def faults(folder: Path) -> Check:
-    """The known faults."""
+    """Return the check of the known faults."""
     plugin = HERE.parent / "plugins/gpu_faults.py"
     words = ("run", str(HERE / "faults.toml"), "-p", str(plugin), "-i", "^faults/", "--peaks", "none")
     return Check(folder / "faults.jsonl", words)
 
 
 def checks_of(requests: Path, folder: Path, include: str) -> tuple[list[Check], list[str]]:
-    """A process for each request that ``tests.gpu.draw`` wrote and that can run here, and what is wrong with others."""
+    """Return checks for the requests by ``tests.gpu.draw`` that can run here, and sentences on unreadable requests."""
     here = {found.name for found in find(()) if found.unavailable is None}
     checks, problems = [], []
     for path in sorted(requests.glob("*.json"), key=lambda path: (order_of(path.stem), path.stem)):
@@ -81,12 +81,12 @@ def checks_of(requests: Path, folder: Path, include: str) -> tuple[list[Check], 
 
 
 def order_of(stem: str) -> int:
-    """The most valuable first."""
+    """Return a request's position: the most valuable implementations come first."""
     return next((place for place, name in enumerate(FIRST) if stem.startswith(name)), len(FIRST))
 
 
 def run_all(checks: list[Check], until: float) -> None:
-    """A process for each two cores, for each starts others; what is not done in time ends, and can be resumed."""
+    """Run the checks, one process per two cores; processes that are not done in time are ended, and can be resumed."""
     waiting = list(checks)
     running: list[subprocess.Popen[bytes]] = []
     while (waiting or running) and time.monotonic() < until:
@@ -106,7 +106,7 @@ def run_all(checks: list[Check], until: float) -> None:
 
 
 def started(check: Check) -> subprocess.Popen[bytes]:
-    """Its process, which writes what it says beside its run file."""
+    """Start the process of a check, which writes its output to a log next to its run file."""
     with check.path.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             check.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=ONE_THREAD
@@ -114,7 +114,7 @@ def started(check: Check) -> subprocess.Popen[bytes]:
 
 
 def told_of_faults(folder: Path) -> list[str]:
-    """How each known fault ended, and whether as it must."""
+    """Return lines on how each known fault ended, and whether that is right."""
     records = records_of(folder / "faults.jsonl")
     lines = ["known faults:" if records else "known faults: none was run"]
     for record in records:
@@ -125,7 +125,7 @@ def told_of_faults(folder: Path) -> list[str]:
 
 
 def told_of_checks(checks: list[Check]) -> list[str]:
-    """For each implementation its counts, the largest share of its budget that was used, coverage, and what failed."""
+    """Return lines on each implementation: counts, the largest used share of a budget, coverage, and failures."""
     of: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     coverage: dict[str, str] = {}
     for check in checks:
@@ -148,7 +148,7 @@ def told_of_checks(checks: list[Check]) -> list[str]:
 
 
 def kinds_of_failures(records: list[dict[str, Any]]) -> list[str]:
-    """The first of each kind, and how many there are."""
+    """Return the first failure of each kind with the number of such failures."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = collections.defaultdict(list)
     for record in records:
         if record["status"] in STATUSES[2:]:

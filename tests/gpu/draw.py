@@ -1,7 +1,7 @@
-"""Cases for ``make gpu-1``, drawn where time costs nothing: a JSON file with a request for each process there.
+"""Draws the cases for ``make gpu-1`` before a GPU is needed: a JSON file with a request for each process.
 
-``python -m tests.gpu.draw FOLDER`` draws them for every implementation that declares CUDA, whether it runs here or not.
-What an implementation refuses by a hook that needs a GPU is drawn, too; its record will say so.
+``python -m tests.gpu.draw FOLDER`` draws them for every implementation that declares CUDA, whether or not it runs here.
+Cases that an implementation refuses in a hook that needs a GPU are drawn, too; their records will say so.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from attnbench.transport.host import LocalHost
 
 SEED = 25
 PROCESSES = {"triton/flash": 5, "torch/flex": 2}
-"""Processes for implementations that compile for seconds for each case."""
+"""Number of processes for implementations that take seconds to compile each case."""
 
 
 class HostWithGPU(LocalHost):
-    """This machine, as if it had one."""
+    """This machine, as if it had a GPU."""
 
     def device_unavailable(self, device: str) -> str | None:
-        """Nothing is missing."""
+        """Return ``None``: every device counts as available."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Part 4: what Nsight Compute says of the two cells of part 2 that are farthest behind cuDNN."""
+"""Part 4: profiles by Nsight Compute of the two cells of part 2 that are farthest behind cuDNN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEPT = (
 
 
 def profile(folder: Path, seconds: float) -> list[str]:
-    """The figures of the kernels that attention spends its time in."""
+    """Profile the two cells, and return lines with figures of the kernels that take the time."""
     ncu = shutil.which("ncu")
     if ncu is None:
         return ["ncu is not installed: nothing was profiled"]
@@ -51,7 +51,7 @@ def profile(folder: Path, seconds: float) -> list[str]:
 
 
 def worst(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The two that are farthest behind."""
+    """Return the records of the two cells that are farthest behind."""
     records = [r for r in records if r["time_median_ns"]]
     baseline = {r["case_id"]: r["time_median_ns"] for r in records if r["implementation"] == BASELINE}
     ours = [r for r in records if r["implementation"] in OURS and r["case_id"] in baseline]
@@ -59,11 +59,11 @@ def worst(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def figures(report: Path) -> list[str]:
-    """The lines of a report that say what bounds a kernel."""
+    """Return the lines of a report that say what bounds a kernel."""
     lines = report.read_text(errors="replace").splitlines()
     return [f"  {line.strip()}" for line in lines if any(word in line.lower() for word in _KEPT)][:40]
 
 
 def tail(report: Path) -> list[str]:
-    """The last lines of a report, which say what went wrong."""
+    """Return the last lines of a report, which say what went wrong."""
     return [f"  {line.strip()[:150]}" for line in report.read_text(errors="replace").splitlines()[-5:]]

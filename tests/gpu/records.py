@@ -9,7 +9,7 @@ from attnbench.store.reader import RunFileError, read_run
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a run file that may not exist, or not have a header yet."""
+    """Return the records of a run file; none if it does not exist or has no header yet."""
     try:
         return list(read_run(path).records)
     except (OSError, RunFileError):
@@ -17,10 +17,10 @@ def records_of(path: Path) -> list[dict[str, Any]]:
 
 
 def short(text: str | None) -> str:
-    """The start of a sentence."""
+    """Return the start of a sentence."""
     return " ".join((text or "").split())[:150]
 
 
 def used_budget(record: dict[str, Any]) -> float:
-    """The largest share of a budget that an error took: output, LSE, gradients, identities."""
+    """Return the largest error over its budget, of output, LSE, gradients and identities."""
     return max((value for name, value in record.items() if name.endswith("_error_ratio") and value), default=0.0)

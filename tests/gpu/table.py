@@ -1,4 +1,4 @@
-"""Part 2: the scenario `hopper`, or the shapes of it that are named, until the time is over; then its table."""
+"""Part 2: runs the scenario `hopper`, or named shapes of it, until the time is over, and prints its table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASELINE = "torch/sdpa-cudnn"
 
 
 def table(folder: Path, seconds: float, scenario: str = "hopper") -> list[str]:
-    """Run or resume, and compare with cuDNN in the same run."""
+    """Run or resume the scenario, and return lines that compare with cuDNN in the same run."""
     path = folder / f"{Path(scenario).stem}.jsonl"
     names = [word for name in IMPLEMENTATIONS for word in ("-i", f"^{name}$")]
     words = ["--resume", str(path)] if path.exists() else [scenario, *names, "-d", "cuda", "--out", str(path)]
@@ -34,7 +34,7 @@ def table(folder: Path, seconds: float, scenario: str = "hopper") -> list[str]:
 
 
 def card_of(header: Header) -> str:
-    """The card, and what it can do."""
+    """Return a line on the card and its peaks."""
     name = next((gpu["name"] for gpu in header.environment["gpus"]), "no GPU")
     peaks = header.peaks.get("cuda", {})
     rates = ", ".join(f"{dtype} {rate:.0f} TFLOP/s" for dtype, rate in peaks.get("tflops", {}).items())
@@ -42,7 +42,7 @@ def card_of(header: Header) -> str:
 
 
 def lines_of(path: Path) -> list[str]:
-    """By case: each implementation's median, its rate, and the baseline's time over its own."""
+    """Return lines by case: each implementation's median, its rate, and the baseline's time over its own."""
     try:
         run = read_run(path)
     except (OSError, RunFileError) as error:
@@ -54,7 +54,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def line_of(record: dict[str, Any], baseline_ns: float | None) -> str:
-    """A cell."""
+    """Return the line of a cell."""
     where = f"{','.join(record['cell_tags']):<28}{record['implementation']:<18}{record['status']:<9} "
     median_ns = record["time_median_ns"]
     if median_ns is None:

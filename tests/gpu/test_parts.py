@@ -1,4 +1,4 @@
-"""The parts for a GPU, as far as they go without one."""
+"""The parts for a GPU, as far as they can be tested without one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FEW = 3
 
 
 def requested(folder: Path, name: str) -> Path:
-    """A request for a few cases of an implementation on the CPU."""
+    """Write a request for a few cases of an implementation on the CPU."""
     asked = CellSelection.of(include=f"^{name}$", axis={"seqlen": [8, 16, 24], "heads": 1, "head_dim": 8}, device="cpu")
     request = asked.request(Log(progress=False), only_agreement=True).to_dict()
     path = folder / f"{name.replace('/', '-')}-1.json"
@@ -76,7 +76,7 @@ def test_the_table_has_each_cell_and_its_ratio_to_cudnn() -> None:
 
 @dataclasses.dataclass
 class Timings:
-    """Stands in for a GPU: calls are names, and each takes a microsecond, or fails."""
+    """A stand-in for a GPU: calls are names, and each takes a microsecond or fails."""
 
     fails: str = ""
     breaks: bool = False
@@ -94,7 +94,7 @@ class Timings:
 
 @pytest.fixture
 def timings(monkeypatch: pytest.MonkeyPatch) -> Timings:
-    """The stand-in that :mod:`tests.gpu.tiles` times in place of calls on a GPU."""
+    """Make :mod:`tests.gpu.tiles` time the stand-in instead of calls on a GPU."""
     found = Timings()
     monkeypatch.setattr(tiles, "call_of", found.call_of)
     monkeypatch.setattr(tiles, "cudnn", lambda case, operands: "cuDNN")

@@ -1,4 +1,4 @@
-"""Part 3: tile sizes of `triton/flash`, one step of docs/gpu.md after another, beside cuDNN; warm, by do_bench."""
+"""Part 3: times tile sizes of `triton/flash` against cuDNN, in the steps of docs/gpu.md; warm, by do_bench."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Sizes = tuple[int, int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of the table, and what it should show."""
+    """One step of the table, and the question that it answers."""
 
     name: str
     kernel: str
@@ -55,11 +55,11 @@ STEPS = (
 
 
 Variant = tuple[str, Callable[[], Callable[[], object]]]
-"""The words for something that is timed, and a function that makes its call."""
+"""The name of a variant, and a function that makes its call."""
 
 
 def tiles(folder: Path, seconds: float) -> list[str]:
-    """Each step's sizes, until the time is over; what was timed before, or failed, is not tried again."""
+    """Time each step's sizes until the time is over; sizes that were timed before, or failed, are not tried again."""
     until = time.monotonic() + seconds
     path = folder / "tiles.json"
     told: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
@@ -80,15 +80,15 @@ def tiles(folder: Path, seconds: float) -> list[str]:
 
 
 def timed(make_call: Callable[[], Callable[[], object]]) -> tuple[str, bool]:
-    """The median time of a call, or why there is none; and whether it was a fault that no later call survives."""
+    """Return the median time of a call, or why there is none, and whether CUDA is broken for all later calls."""
     try:
         return f"{median_ms(make_call()) * 1e3:9.1f} us", False
-    except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and the next variant may do
+    except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and the next variant may succeed
         return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}", is_broken()
 
 
 def is_broken() -> bool:
-    """Whether CUDA answers nothing but an earlier fault."""
+    """Whether CUDA only reports an earlier fault."""
     try:
         torch.cuda.synchronize()
     except RuntimeError:
@@ -97,7 +97,7 @@ def is_broken() -> bool:
 
 
 def variants(step: Step) -> Iterator[Variant]:
-    """CuDNN; of decoding, how many programs each multiprocessor has and when the merge is launched; tile sizes."""
+    """Yield cuDNN, for decoding the programs per multiprocessor and the launch of the merge, and tile sizes."""
     case = make_case(**step.case)
     operands = functools.cache(lambda: operands_of(case))
     if not case.needs_gradients:
@@ -121,7 +121,7 @@ def call_of(
     programs: int = 2,
     ahead: bool = True,
 ) -> Callable[[], object]:
-    """A call of `triton/flash` whose kernel has these sizes; the other kernels of a backward pass have their seeds."""
+    """Return a call of `triton/flash` whose kernel has these sizes; other kernels keep the sizes they begin with."""
     package = "attnbench.implementations.triton_flash"
     plan_module, launch = import_module(f"{package}.plan"), import_module(f"{package}.launch")
     tuning = import_module(f"{package}.tuning")
@@ -142,7 +142,7 @@ def call_of(
 
 
 def operands_of(case: Case) -> Operands:
-    """Normal values on the GPU."""
+    """Return operands with standard normal values on the GPU."""
 
     def normal(heads: int, seqlen: int) -> torch.Tensor:
         shape = (case.batch, heads, seqlen, case.head_dim)
@@ -154,7 +154,7 @@ def operands_of(case: Case) -> Operands:
 
 
 def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
-    """The yardstick."""
+    """Return a call of cuDNN, to compare with."""
 
     def call() -> torch.Tensor:
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
@@ -166,7 +166,7 @@ def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Median time of a warm call, taken from a graph of calls: alone, a short call is no longer than its launch."""
+    """Return the median time of a warm call within a graph: a single short call takes less than its launch."""
     from triton.testing import do_bench_cudagraph
 
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]  # torch does not say

@@ -1,7 +1,7 @@
-"""``make gpu-wheels``: the wheels that a bare GPU machine lacks, for Python 3.12, and a check that they suffice.
+"""``make gpu-wheels``: fetches the wheels that a bare GPU machine lacks, for Python 3.12, and checks them.
 
-``machine.txt`` says what such a machine has. Everything else that attnbench and its GPU back ends need is fetched
-without its needs, and each need of each wheel must then be met by the machine or by another wheel.
+``machine.txt`` lists the packages of such a machine. Every other requirement of attnbench and its GPU back ends is
+fetched without dependencies; then each requirement of each wheel must be met by the machine or by another wheel.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TARGET = {"python_version": "3.12", "python_full_version": "3.12.3", "implementa
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (39, 35, 34, 31, 28, 27, 24, 17, 12, 5)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64", "any"]
 NOT_NEEDED = frozenset({"xformers"})
-"""Optional ones of ours that are left out: their wheel has no CUDA code for such a machine's torch."""
+"""Optional requirements that are left out, as their wheel has no CUDA code for the machine's torch."""
 BACK_ENDS = ("fa3", "sage")
-"""Extras that are fetched where none are named."""
+"""Extras that are fetched by default."""
 WITHOUT = {"nvidia-cudnn-frontend": frozenset({"nvidia-cutlass-dsl"}), "sageattention": frozenset[str]()}
-"""Needs that a back end imports only for what is not used here."""
+"""Requirements that a back end imports only for unused features."""
 
 
 def main() -> int:
@@ -56,14 +56,14 @@ def main() -> int:
 
 
 def on_the_machine() -> dict[str, Version | None]:
-    """Versions by name; ``None`` where nobody noted it."""
+    """Return the machine's packages with their versions; ``None`` for an unknown version."""
     lines = (Path(__file__).parent / "machine.txt").read_text().splitlines()
     named = [line.partition("==")[::2] for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): Version(version) if version else None for name, version in named}
 
 
 def needs_of_attnbench(back_ends: Sequence[str]) -> list[Requirement]:
-    """Its own, and those of the back ends, for the machine."""
+    """Return the requirements of attnbench and of the back ends on the machine."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = [
         *project["dependencies"],
@@ -86,17 +86,17 @@ def needs_of_wheels(folder: Path) -> Iterator[Requirement]:
 
 
 def applies(need: Requirement) -> bool:
-    """Whether it is one on the machine."""
+    """Whether a requirement applies to the machine."""
     return need.marker is None or need.marker.evaluate(TARGET)
 
 
 def has_wheel(folder: Path, need: Requirement) -> bool:
-    """Whether a wheel of that name is there."""
+    """Whether the folder has a wheel of that name."""
     return any(parse_wheel_filename(one.name)[0] == canonicalize_name(need.name) for one in folder.glob("*.whl"))
 
 
 def fetch(need: Requirement, folder: Path) -> None:
-    """One wheel, in the version of constraints.txt where that names one."""
+    """Fetch a wheel, in the version of constraints.txt if that has one."""
     target = [word for platform in PLATFORMS for word in ("--platform", platform)]
     need.marker = None
     subprocess.run(
@@ -108,7 +108,7 @@ def fetch(need: Requirement, folder: Path) -> None:
 
 
 def unmet(folder: Path, there: dict[str, Version | None], ours: list[Requirement]) -> Iterator[str]:
-    """Needs that neither the machine nor a wheel meets."""
+    """Yield requirements that neither the machine nor a wheel meets."""
     have: dict[str, Version | None] = dict(there)
     for wheel in folder.glob("*.whl"):
         name, version, _, _ = parse_wheel_filename(wheel.name)
@@ -124,7 +124,7 @@ def unmet(folder: Path, there: dict[str, Version | None], ours: list[Requirement
 
 
 def too_large(folder: Path) -> Iterator[str]:
-    """Yield a sentence if the wheels are larger than may travel."""
+    """Yield a sentence if the wheels are larger than allowed."""
     size = sum(one.stat().st_size for one in folder.glob("*.whl")) / 2**20
     if size > MOST_MIB:
         yield f"{size:.1f} MiB in all, and {MOST_MIB} is the most"

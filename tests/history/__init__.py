@@ -1,1 +1,1 @@
-"""Histories of commits; `make history-power` and `make history-planted` measure how well their search does."""
+"""Tests of histories; `make history-power` and `make history-planted` measure how well the search works."""

@@ -1,6 +1,6 @@
-"""``make history-power``: how often the search of a history is wrong, and what it finds, under noise models.
+"""``make history-power``: measures under noise models how often the search of a history is wrong, and what it finds.
 
-``python -m tests.history --page docs/history.md`` writes the table between the page's marks. Minutes on two cores.
+``python -m tests.history --page docs/history.md`` writes the table between the page's marks; it takes minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.history.simulated import COMMITS, KINDS, Kind, Outcome, search, stepp
 BEGIN, END = "<!-- simulated: written by `make history-power` -->\n", "<!-- end of simulated -->\n"
 SIZES = (0.05, 0.10)
 EDGE = 5
-"""A step lies so many commits from either end at least."""
+"""Smallest number of commits between a step and either end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Row:
 
     @property
     def alarms(self) -> int:
-        """Histories in which a commit was named that changed nothing."""
+        """Number of histories in which an unchanged commit was named."""
         return sum(any(name != at for name in one.named) for one, at in zip(self.outcomes, self.at, strict=True))
 
     @property
     def found(self) -> int:
-        """Histories in which the very commit was named."""
+        """Number of histories in which the changed commit was named."""
         return sum(at in one.named for one, at in zip(self.outcomes, self.at, strict=True))
 
     @property
@@ -52,7 +52,7 @@ class Row:
 
 
 def simulate(kind: Kind, size: float, histories: int, seed: int = 0) -> Row:
-    """So many histories; a step of 0 % is none."""
+    """Simulate ``histories`` histories; a size of 0 means no step."""
     rng = np.random.default_rng([seed, KINDS.index(kind), round(1000 * size)])
     outcomes, places = [], []
     for _ in range(histories):
@@ -63,7 +63,7 @@ def simulate(kind: Kind, size: float, histories: int, seed: int = 0) -> Row:
 
 
 def table(histories: int) -> str:
-    """Markdown."""
+    """Return the table as Markdown."""
     head = ["noise of a point", "unchanged: candidate", "unchanged: alarm"]
     head += [
         part for size in SIZES for part in (f"{size:.0%}".replace("%", " %") + " step: named", "another named", "gates")

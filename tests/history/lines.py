@@ -1,4 +1,4 @@
-"""Points that tests make up."""
+"""Made-up points for tests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MIB = 2**20
 
 
 def revision(number: int) -> str:
-    """A hash that begins with the number."""
+    """Return a hash that begins with the number."""
     return f"{number:010x}" + 30 * "0"
 
 
 def point(number: int, anchor: int = 0, log_ratio: float | None = None, se: float = 0.01, **fields: Any) -> Point:
-    """The point of the commit of this number; without a ratio, one that was not timed."""
+    """Return the point of commit ``number``; without a ratio, it was not timed."""
     usual: dict[str, Any] = {
         "revision": revision(number), "place": number, "date": "2026-11-01T12:00:00+00:00",
         "subject": f"Commit {number}", "anchor": revision(anchor), "segment": "s1", "sweep": "w",

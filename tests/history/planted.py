@@ -1,6 +1,6 @@
-"""``make history-planted``: a regression of 8 % in one of nine commits, which ``history find`` is not told of.
+"""``make history-planted``: plants a regression of 8 % in one of nine commits, and searches it with ``history find``.
 
-On an idle machine. Prints what the commands say; exit code 0 where just the planted commit was named.
+Run it on an idle machine. Prints the commands' output; exit code 0 if only the planted commit was named.
 """
 
 from __future__ import annotations

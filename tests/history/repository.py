@@ -1,4 +1,4 @@
-"""A git repository with a plug-in kernel whose commits the tests choose."""
+"""A git repository with a plug-in kernel, whose commits tests define."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain(q, k, v, case):
 
 
 class Repository:
-    """Commits, the oldest first."""
+    """A repository with commits, oldest first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Repository:
         return done.stdout.strip()
 
     def commit(self, subject: str, **files: str) -> str:
-        """Commit files, by name without ending where they are Python; returns the revision."""
+        """Commit files, given by name (without the suffix for Python), and return the revision."""
         for name, text in files.items():
             (self.folder / f"{name}.py").write_text(text)
         self.git("add", "-A")

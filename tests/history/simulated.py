@@ -1,4 +1,4 @@
-"""Histories and gates from noise models: a history has one cell at sixty commits, of which one may have changed it."""
+"""Histories and gates from noise models: one cell at sixty commits, one of which may have changed it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SPIKE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How the points of a history scatter, and the pairs of a gate on the same machine."""
+    """A noise model of a history's points and of a gate's pairs on the same machine."""
 
     title: str
     sd: float
-    """Standard deviation of a point, as its interval says."""
+    """Standard deviation of a point, as stated by its interval."""
     gate: Noise
     correlation: float = 0.0
     """Correlation of a point with the one before."""
@@ -54,19 +54,19 @@ class Outcome:
 
     candidates: int
     named: Sequence[int]
-    """Commits that were confirmed."""
+    """Confirmed commits."""
     gates: int
 
 
 def series_of(truth: Vector, kind: Kind, rng: np.random.Generator) -> TimeSeries:
-    """Points of a history whose true logarithms are these; the first is the anchor."""
+    """Return the points of a history with these true logarithms; the first commit is the anchor."""
     count = len(truth)
     noise = rng.standard_normal(count)
     for i in range(1, count):
         noise[i] = kind.correlation * noise[i - 1] + np.sqrt(1 - kind.correlation**2) * noise[i]
     spikes = SPIKE * (rng.random(count) < kind.spikes)
     logs = truth + kind.sd * noise + spikes
-    logs[0] = truth[0]  # the anchor is what the others were measured with
+    logs[0] = truth[0]  # the others were measured relative to the anchor
     covariance = np.diag([0.0] + [kind.sd**2] * (count - 1))
     return TimeSeries(
         cell=("case", "a/plain", "cpu"), label="a/plain", segment="s", anchor="0",
@@ -76,7 +76,7 @@ def series_of(truth: Vector, kind: Kind, rng: np.random.Generator) -> TimeSeries
 
 
 def search(truth: Vector, kind: Kind, rng: np.random.Generator) -> Outcome:
-    """Search a history and confirm by gates: the project's own code, but for the measuring."""
+    """Search a history and confirm by gates, with the project's own code except for measuring."""
     found = of_times([series_of(truth, kind, rng)], kind.rules)
     named: list[int] = []
     gates = 0
@@ -102,7 +102,7 @@ def search(truth: Vector, kind: Kind, rng: np.random.Generator) -> Outcome:
 
 
 def stepped(size: float, at: int, count: int = COMMITS) -> Vector:
-    """True logarithms: a step of so much from a commit on."""
+    """Return true logarithms with a step of ``size`` from commit ``at`` on."""
     truth = np.zeros(count)
     truth[at:] = np.log1p(size)
     return truth

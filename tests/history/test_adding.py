@@ -1,4 +1,4 @@
-"""Which revisions are added, in which order, and what is stored; sides and rounds are the tests' own."""
+"""Which revisions are added, in which order, and what is stored; sides and rounds are made up."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Quiet:
 
 @dataclasses.dataclass
 class Adding:
-    """Adds to a history in a folder of its own."""
+    """Adds revisions to a history in a folder."""
 
     folder: Path
     patch: pytest.MonkeyPatch
     software: dict[str, str] = dataclasses.field(default_factory=lambda: {"torch": "2.13.0"})
     broken: Sequence[int] = ()
     twins: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Commits that are the same code as another."""
+    """Commits with the same code as another commit."""
     slow_from: int = 99
     order: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""The next commit, and what is left, with judges that tests script."""
+"""The next commit to ask about, and the commits that remain, with scripted judges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMITS = [str(i) for i in range(17)]
 
 
 def ask(judge: Callable[[int], Answer], commits: list[str] = COMMITS) -> tuple[list[str], list[str]]:
-    """The commits that a bisection leaves, and those that it asked about."""
+    """Return the commits that a bisection leaves, and those that it asked about."""
     answers: dict[str, Answer] = {}
     while (one := next_commit(commits, answers)) is not None:
         answers[one] = judge(int(one))
@@ -48,7 +48,7 @@ def test_neighbours_need_no_look() -> None:
 
 
 class Scripted:
-    """A judge that knows the true level of each commit, and what it cannot tell."""
+    """A judge that knows the true level of each commit, and is blind for some."""
 
     def __init__(self, levels: list[float], blind: set[str] = frozenset()) -> None:  # type: ignore[assignment]  # read only
         self.levels = levels
@@ -82,7 +82,7 @@ def test_a_candidate_that_the_gate_does_not_see_costs_one_gate() -> None:
 
 
 def test_a_creep_is_told_as_one() -> None:
-    """Eight commits of 1 % each: the ends differ, no commit does."""
+    """Eight commits of 1 % each: the ends differ, but no single commit does."""
     found = confirmed(Scripted([0.01 * i for i in range(9)]))
     assert found.outcome == "spread"
     assert (found.before, len(found.suspects), found.judgement.ratio) == ("0", 8, 1.08)
@@ -104,7 +104,7 @@ def test_two_neighbours_are_one_gate() -> None:
 
 
 def order(changed_at: int | None, wanted: int = 9) -> list[str]:
-    """In which order revisions are measured, where the first is the anchor."""
+    """Return the order in which revisions are measured, with the first as anchor."""
     names = [str(i) for i in range(wanted)]
     measured = ["0"]
 

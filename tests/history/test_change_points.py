@@ -1,4 +1,4 @@
-"""Candidates: what is suspected in simulated histories, and what the gate makes of it."""
+"""Candidates in simulated histories, and the gate's verdicts on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rng(seed: int = 5) -> np.random.Generator:
 
 
 def sure(truth: NDArray[np.float64], kind: Kind, seed: int = 5) -> list[Step]:
-    """The steps of a series, without those that chance explains."""
+    """Return the steps of a series that chance does not explain."""
     return [step for step in steps(series_of(truth, kind, rng(seed))) if step.p < 0.001]
 
 
@@ -48,7 +48,7 @@ def test_two_steps_are_two() -> None:
 
 
 def test_the_newest_commit_is_suspected_by_itself() -> None:
-    """Four standard errors of one point, which two points as PELT asks for would not show."""
+    """A step of four standard errors in one point; PELT alone needs two points."""
     quiet = dataclasses.replace(series_of(stepped(0, 1), WHITE, rng()), logs=stepped(0.046, 59))
     assert [step.at for step in steps(quiet) if step.p < 0.01] == [59]
 
@@ -133,7 +133,7 @@ def test_nothing_is_compared_across_segments() -> None:
 
 @pytest.mark.parametrize("kind", KINDS[:6], ids=lambda kind: kind.title)
 def test_an_unchanged_history_raises_no_alarm(kind: Kind) -> None:
-    """The committed table has 500 of each (make history-power); whatever is suspected here, no gate confirms it."""
+    """No gate confirms a suspicion. The committed table has 500 histories of each kind (make history-power)."""
     outcomes = [search(stepped(0, 1), kind, rng(seed)) for seed in range(6)]
     assert [one.named for one in outcomes] == [[]] * 6
 

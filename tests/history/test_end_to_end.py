@@ -1,4 +1,4 @@
-"""``attnbench history`` as it is typed, in a repository of five commits, one of which holds a MiB more."""
+"""``attnbench history`` as a user types it, in a repository of five commits, one of which needs 1 MiB more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 2**20
 HUNGRY = KERNEL.replace("    scores =", "    kept = np.ones(1 << 18, np.float32)\n    scores =").replace(
     "@ v\n", "@ v * kept[0]\n"
 )
-"""The same, with 1 MiB that it does not need."""
+"""The same kernel with 1 MiB that it does not need."""
 SCENARIO = """
 description = "One cell, weighed and not timed."
 stages = ["agreement", "memory"]
@@ -29,7 +29,7 @@ CELLS = ("one.toml", "-i", "^mine/", "--cache-dir", "cache")
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """The output of the commands, one after the other."""
+    """The outputs of the commands, in order."""
 
     repository: Repository
     attnbench: Command
@@ -44,7 +44,7 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Every second commit is measured; the search measures what it needs beside."""
+    """Run the commands: every second commit is measured; the search measures others as needed."""
     repository = Repository(tmp_path_factory.mktemp("history") / "project")
     (repository.folder / "one.toml").write_text(SCENARIO)
     repository.commit("The kernel", kernel=KERNEL)

@@ -1,4 +1,4 @@
-"""The answer of a gate on a candidate, read from gates that are judged for real; and what a budget allows."""
+"""The answer of a gate on a candidate, from results of the real gate; and what a time budget allows."""
 
 from __future__ import annotations
 

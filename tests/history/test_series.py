@@ -1,4 +1,4 @@
-"""Series by hand: chains of anchors, contradictions, segments, readings."""
+"""Series worked out by hand: chains of anchors, contradictions, segments, readings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_points_of_one_anchor_are_as_they_were_measured() -> None:
 
 
 def test_a_new_anchor_is_chained_to_the_first() -> None:
-    """2 is 10 % above 0; 3 is 5 % above 2: so 3 is 15 % above 0, and both share the error of 2."""
+    """2 is 10 % above 0 and 3 is 5 % above 2, so 3 is 15 % above 0, and both share the error of 2."""
     (one,) = time_series(
         [point(0), point(2, log_ratio=0.10, se=0.03), point(3, anchor=2, log_ratio=0.05, se=0.04), point(2, anchor=2)]
     )

@@ -1,4 +1,4 @@
-"""The file of a history: merges, torn and damaged lines, one writer."""
+"""The file of a history: merges, torn and damaged lines, and its single writer."""
 
 from __future__ import annotations
 

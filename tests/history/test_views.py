@@ -1,4 +1,4 @@
-"""A history for people: lines, tables, the page; also one that a stranger wrote."""
+"""The views of a history: lines, tables and the page; also for a file from a stranger."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_line_shows_segments_outcomes_and_what_is_not_timed() -> None:
 
 
 def test_the_change_since_a_revision_is_chained_over_segments() -> None:
-    """10 % in one segment and 5 % in the next, where 2 is in both; what lies between them is nobody's."""
+    """10 % in one segment and 5 % in the next, both with 2; the change between segments counts for no commit."""
     points = [
         point(0), point(1, log_ratio=0.03, se=0.003), point(2, log_ratio=0.10, se=0.004),
         point(0, segment="s2"), point(2, log_ratio=0.30, se=0.01, segment="s2"),

@@ -1,4 +1,4 @@
-"""Other ways to the same answer: each identity holds for what is right, and is broken by a mistake of its kind."""
+"""Each identity holds for correct implementations, and is broken by a mistake of its kind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def healthy(steps: type[Steps]) -> Mutant:
 
 
 class OneRowTooLarge(Steps):
-    """Row 77 is too large, and no other."""
+    """Only row 77 is too large."""
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, case: Case, plan: Plan) -> Any:
         out, lse = super().forward(q, k, v, case, plan)
@@ -167,7 +167,7 @@ def test_what_is_right_breaks_none_of_an_intersection(fields: dict[str, Any], ex
 
 
 class TestBeyondWhatTheOracleJudges:
-    """Sequences of a length of which the oracle judges a sample: all of them, with its limits made small."""
+    """Sequences of which the oracle judges only a sample; its limits are lowered so that short ones suffice."""
 
     @pytest.fixture(autouse=True)
     def small_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ class TestBeyondWhatTheOracleJudges:
 
 
 def test_a_mistake_that_no_input_shows_is_caught_in_another_batch() -> None:
-    """With a batch of one, the oracle alone has nothing to see it by."""
+    """With a batch of one, the oracle alone cannot see it."""
     case = make_case(**USUAL)
     mutant = MUTANTS["wrong-in-larger-batches"]
     assert trial(case, [mutant]) == {mutant.name: None}

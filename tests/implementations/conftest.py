@@ -1,4 +1,4 @@
-"""Inputs for a direct call of an implementation, and the verdict on what it returned."""
+"""Inputs for direct calls of implementations, and verdicts on their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALLOWED = {"float64": 1e-14, "float32": 4e-6, "float16": 4e-3, "bfloat16": 3e-2,
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Problems this small only wait for each other's threads."""
+    """Use one thread: with such small problems, threads only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -41,16 +41,16 @@ def _one_thread() -> Iterator[None]:
 
 
 def implementation(module: str, name: str) -> Implementation:
-    """A bundled implementation, by its module and its name."""
+    """Return a bundled implementation by its module and its name."""
     values = vars(importlib.import_module(f"attnbench.implementations.{module}")).values()
     return next(one for one in values if isinstance(one, Implementation) and one.declaration.name == name)
 
 
 def compiled_for_hopper(module: str, jobs: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """Compile jobs by a module of this folder, in a process that has not met Triton's interpreter.
+    """Compile jobs with a module of this folder, in a process that does not use Triton's interpreter.
 
     Returns:
-        What the module printed of each job, by the job's name.
+        The module's result for each job, by the job's name.
     """
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
     command = [sys.executable, "-m", f"tests.implementations.{module}", str(folder / "jobs.json")]
@@ -63,7 +63,7 @@ def compiled_for_hopper(module: str, jobs: Mapping[str, dict[str, Any]], folder:
 
 @functools.cache
 def inputs_of(case: Case) -> Inputs:
-    """Standard normal values, rounded to the case's dtype."""
+    """Return standard normal values, rounded to the case's dtype."""
     generator = np.random.default_rng(1)
     b, hq, hkv = case.batch, case.heads_q, case.heads_kv
 
@@ -87,14 +87,14 @@ def inputs_of(case: Case) -> Inputs:
 
 
 def rounded(values: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
-    """To the nearest numbers that the dtype has."""
+    """Round values to a dtype."""
     result: NDArray[np.float64] = torch.from_numpy(values).to(getattr(torch, dtype)).double().numpy()
     return result
 
 
 @functools.cache
 def answer_of(case: Case) -> Answer:
-    """The answer for those inputs; computed once for all implementations."""
+    """Return the answer for those inputs, computed once for all implementations."""
     inputs = inputs_of(case)
     if case.strides == "expanded_kv":
         inputs = Inputs(**{**vars(inputs), "k": first_head(inputs.k), "v": first_head(inputs.v)})
@@ -102,12 +102,12 @@ def answer_of(case: Case) -> Answer:
 
 
 def first_head(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first head in place of every head, (batch, heads, seqlen, dim)."""
+    """Replace every head by the first one, (batch, heads, seqlen, dim)."""
     return np.repeat(x[:, :1], x.shape[1], axis=1)
 
 
 def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -> Operands:
-    """The same inputs as tensors of the case's dtype, in a layout, with the case's strides."""
+    """Return the inputs as tensors of the case's dtype, in a layout, with the case's strides."""
     inputs = inputs_of(case)
     wide = "float64" if case.dtype == "float64" else "float32"
     placed: dict[str, Any] = {name: tensor(getattr(inputs, name), case.dtype) for name in ("q", "k", "v", "dout")}
@@ -140,12 +140,12 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
 
 
 def tensor(values: NDArray[np.float64], dtype: str) -> torch.Tensor:
-    """A torch tensor with memory of its own."""
+    """Return a torch tensor with its own memory."""
     return torch.from_numpy(values.copy()).to(getattr(torch, dtype))
 
 
 def laid_out(x: torch.Tensor, strides: str, *, expanded: bool) -> torch.Tensor:
-    """The same values (batch, heads, seqlen, dim) where they lie otherwise in memory; gaps hold NaN."""
+    """Return equal values (batch, heads, seqlen, dim) with other strides; gaps in memory hold NaN."""
     batch, heads, seqlen, dim = x.shape
     if strides == "transposed":
         return x.transpose(1, 2).contiguous().transpose(1, 2)
@@ -159,9 +159,9 @@ def laid_out(x: torch.Tensor, strides: str, *, expanded: bool) -> torch.Tensor:
 
 
 def pages(case: Case, placed: dict[str, Any]) -> dict[str, Any]:
-    """K and V in pages that lie in reverse order, NaN behind the last key, and the table that finds them.
+    """Return K and V in pages in reverse order, with NaN after the last key, and their page table.
 
-    The first page is NaN and belongs to none: rows of the table that are short are filled up with it.
+    The first page is NaN and unused: short rows of the table are padded with it.
     """
     assert case.page_size is not None
     requests = case.requests and requests_of(case.requests)
@@ -183,7 +183,7 @@ def pages(case: Case, placed: dict[str, Any]) -> dict[str, Any]:
 
 
 def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]]:
-    """Call it as the harness does: what it returned, by name, in float64 and as (batch, heads, seqlen, dim)."""
+    """Call an implementation as the harness does; return results by name, (batch, heads, seqlen, dim) in float64."""
     said = one.declaration
     operands = operands_of(case, framework=said.framework, layout=said.layout)
     by_autograd = case.needs_gradients and one.backward_hook is None
@@ -212,7 +212,7 @@ def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]
 
 
 def check_dtypes(case: Case, found: dict[str, Any]) -> None:
-    """Outputs and gradients come in the case's dtype, the LSE in float32 or wider."""
+    """Check that outputs and gradients have the case's dtype, and an LSE float32 or wider."""
     for name, value in found.items():
         dtype = str(value.dtype).removeprefix("torch.")
         allowed = {"float32", "float64"} if name == "lse" and case.dtype != "float64" else {case.output_dtype}
@@ -220,13 +220,13 @@ def check_dtypes(case: Case, found: dict[str, Any]) -> None:
 
 
 def as_array(value: Any, layout: str) -> NDArray[np.float64]:
-    """In float64, heads before tokens."""
+    """Convert to float64 with heads before tokens."""
     array = value.detach().double().numpy() if isinstance(value, torch.Tensor) else value.astype(np.float64)
     return array.swapaxes(1, 2) if layout == "bshd" and array.ndim == 4 else array
 
 
 def disagreement(case: Case, found: dict[str, NDArray[np.float64]], answer: Any) -> str | None:
-    """The disagreement as a sentence, or ``None``."""
+    """Return the disagreement as a sentence, or ``None``."""
     for name, got in found.items():
         wanted = getattr(answer, name)
         if got.shape != wanted.shape:

@@ -1,6 +1,6 @@
-"""Attention by its definition, row by row in float64: what the implementations are compared with.
+"""Attention by its definition, row by row in float64, with which implementations are compared.
 
-Nothing here is shared with attnbench but the description of a case: masks, biases and gradients are written out from
+It shares no code with attnbench except the description of a case: masks, biases and gradients are written out from
 their definitions, one query at a time.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Inputs:
-    """Arrays in float64, whose values are exact in the case's dtype."""
+    """Arrays in float64 whose values are exact in the case's dtype."""
 
     q: Array  # (batch, heads_q, seqlen_q, head_dim)
     k: Array  # (batch, heads_kv, seqlen_kv, head_dim)
@@ -47,7 +47,7 @@ class Answer:
 
 
 def attention_by_definition(case: Case, inputs: Inputs, kept: NDArray[np.bool_] | None = None) -> Answer:
-    """Output, LSE and gradients, one query at a time; ``kept`` (batch, heads_q, seqlen_q, seqlen_kv) with dropout."""
+    """Compute output, LSE and gradients; with dropout, ``kept`` is (batch, heads_q, seqlen_q, seqlen_kv)."""
     group = case.heads_q // case.heads_kv
     answer = Answer(
         out=np.zeros((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)),
@@ -69,7 +69,7 @@ def attention_by_definition(case: Case, inputs: Inputs, kept: NDArray[np.bool_] 
 def one_row(
     case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int], factors: Array
 ) -> None:
-    """Fill in what one query of one head gives; ``factors`` are those of its weights."""
+    """Add the results of one query of one head to ``answer``; ``factors`` are dropout's factors of its weights."""
     b, h, g, i = where
     keys = [j for j in keys if added(case, inputs, b, h, i, j) > -math.inf]
     q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
@@ -102,7 +102,7 @@ def one_row(
 
 
 def position(case: Case, i: int) -> int:
-    """Which key stands where query i stands."""
+    """Return the index of the key at query i's position."""
     if case.requests is not None:
         first_query = beyond_last_key = 0
         for queries, keys in requests_of(case.requests):
@@ -113,7 +113,7 @@ def position(case: Case, i: int) -> int:
 
 
 def sees(case: Case, b: int, i: int, j: int) -> bool:
-    """Whether query i sees key j in batch element b: where every kind of the mask shows it."""
+    """Whether query i sees key j in batch element b: every kind of the mask must show it."""
     return all(shows(kind, case, b, i, j) for kind in case.mask.split(" & "))
 
 
@@ -166,7 +166,7 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
 
 
 def listed(case: Case, block: int) -> list[int]:
-    """The blocks of keys that a block of queries sees."""
+    """Return the blocks of keys that a block of queries sees."""
     assert case.mask_blocks is not None
     assert case.mask_block_size is not None
     how, _, rest = case.mask_blocks.partition(":")
@@ -185,7 +185,7 @@ def listed(case: Case, block: int) -> list[int]:
 
 
 def requests_of(text: str) -> list[tuple[int, int]]:
-    """Queries and keys of each request, of a text without units."""
+    """Parse the numbers of queries and keys of each request, from a text without units."""
     found = []
     for part in text.split("_"):
         count, _, sizes = part.partition("q")
@@ -195,23 +195,23 @@ def requests_of(text: str) -> list[tuple[int, int]]:
 
 
 def at(tensor: NDArray[Any], *place: int) -> Any:
-    """One value of a tensor, whose axes of length 1 hold for all."""
+    """Return one value of a tensor whose axes of length 1 are broadcast."""
     return tensor[place_in(tensor, *place)]
 
 
 def place_in(tensor: NDArray[Any], *place: int) -> tuple[int, ...]:
-    """Where that value lies."""
+    """Return the index of that value."""
     return tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))
 
 
 def whole_bias(case: Case) -> NDArray[Any]:
-    """The bias, four axes."""
+    """Return the bias with four axes."""
     assert case.bias_file is not None
     return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
 
 
 def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
-    """The bias of query i and key j in head h of batch element b."""
+    """Return the bias of query i and key j in head h of batch element b."""
     mods, total = case.score_mod.split(" & "), 0.0
     if "bias" in mods:
         total += float(at(whole_bias(case), b, h, i, j))
@@ -227,13 +227,13 @@ def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
 
 
 def alibi_slope(h: int, heads: int) -> float:
-    """Slopes of the paper, for numbers of heads that are powers of two."""
+    """Return a slope as in the paper; the number of heads must be a power of two."""
     assert heads & (heads - 1) == 0
     return math.pow(2, -8 * (h + 1) / heads)
 
 
 def t5_bucket(distance: int, *, both_ways: bool) -> int:
-    """The bucket of key position - query position, among 32, with exact ones up to half of those of one direction."""
+    """Return the bucket of key position - query position among 32; half of a direction's buckets are exact."""
     buckets, bucket = 32, 0
     if both_ways:
         buckets = 16

@@ -32,7 +32,7 @@ HOPPER = types.SimpleNamespace(
 
 
 def operands_of(case: Case) -> Operands:
-    """Tensors without memory."""
+    """Return tensors without memory."""
 
     def empty(heads: int, seqlen: int, dim: int) -> torch.Tensor:
         return torch.empty(case.batch, heads, seqlen, dim, dtype=getattr(torch, case.dtype), device="meta")
@@ -51,7 +51,7 @@ def operands_of(case: Case) -> Operands:
 
 
 def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Compile the kernels of a case; count their instructions of note, registers, local and shared memory."""
+    """Compile the kernels of a case; count important instructions, registers, local and shared memory."""
     plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
     launch = importlib.import_module("attnbench.implementations.triton_flash.launch")
     tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
@@ -77,7 +77,7 @@ def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def measured(binary: Any) -> dict[str, Any]:
-    """Counts of what is in the assembly, and what cuobjdump says."""
+    """Return counts from the assembly and from cuobjdump."""
     ptx = binary.asm["ptx"]
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -97,7 +97,7 @@ def measured(binary: Any) -> dict[str, Any]:
 
 
 def main(jobs: Path, compile_job: Callable[[dict[str, Any]], Any]) -> None:
-    """Compile each job of a JSON file, as if the GPU were a Hopper, and print what was found as JSON."""
+    """Compile each job of a JSON file as if the GPU were a Hopper, and print the results as JSON."""
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     triton.runtime.driver.set_active(HOPPER)
     hopper: Any = types.SimpleNamespace(multi_processor_count=132, major=9)

@@ -18,7 +18,7 @@ from tests.implementations.for_hopper import main, measured
 
 
 def compiled(job: dict[str, Any]) -> dict[str, Any]:
-    """Compile a variant; what is in its assembly, and what its assembler said."""
+    """Compile a variant; return facts on its assembly and the assembler's remarks."""
     launch = import_module("attnbench.implementations.gluon_flash.launch")
     dtype = getattr(torch, job.get("dtype", "bfloat16"))
     q = torch.empty(1, 32, 8192, job["head_dim"], dtype=dtype, device="meta")
@@ -38,7 +38,7 @@ def compiled(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def assembled(binary: Any) -> tuple[str, str]:
-    """The cubin as text, and the assembler's remarks on the PTX."""
+    """Return the cubin as text, and the assembler's remarks on the PTX."""
     path = Path(import_module("triton.backends.nvidia.compiler").get_ptxas(90).path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,7 +56,7 @@ def assembled(binary: Any) -> tuple[str, str]:
 
 
 def beside(sass: str) -> int:
-    """Exponentials between the wait for the scores and the wait for the products with V; the fewest of all loops."""
+    """Return the number of exponentials between the waits for scores and for products with V; the fewest of a loop."""
     found = re.findall(r"DEPBAR\.LE gsb0, 0x1\b(.*?)DEPBAR\.LE gsb0, 0x0\b", sass, re.DOTALL)
     return min((between.count("MUFU.EX2") for between in found), default=0)
 

@@ -1,9 +1,9 @@
-"""A model of a multiprocessor on which the source of ``gluon/flash`` runs on a CPU, its warps in random turns.
+"""A model of a multiprocessor that runs the source of ``gluon/flash`` on a CPU, with warps in random order.
 
-Gluon has no interpreter. In its place, the kernel's own files are imported with stand-ins for Gluon's functions: tiles
-are torch tensors, partitions are threads of which one runs at a time, and whatever is asynchronous on a GPU is as late
-here as it may be. A tile on its way holds NaN; products read their factors when they are begun and again when they are
-waited for; a wait that nothing will ever end is told.
+Gluon has no interpreter. Instead, the kernel's own files are imported with stand-ins for Gluon's functions: tiles are
+torch tensors, partitions are threads of which one runs at a time, and asynchronous operations finish as late as
+allowed. A tile that has not arrived holds NaN; products read their factors when they begin and again when they are
+waited for; a deadlock is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FaultError(AssertionError):
 
 
 class Machine:
-    """Threads of which one runs at a time, chosen anew at each step that others could see."""
+    """Threads of which one runs at a time, chosen at random at each step that is visible to others."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -41,7 +41,7 @@ class Machine:
         self.program = self.programs = 0
 
     def step(self) -> None:
-        """Let another thread, or the copy engine, go on."""
+        """Let another thread or the copy engine continue."""
         if self.pending and self.random.random() < 0.3:
             self.pending.pop(self.random.randrange(len(self.pending)))()
         with self.ready:
@@ -56,10 +56,10 @@ class Machine:
             raise FaultError from self.fault
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Wait.
+        """Wait until a condition is true.
 
         Raises:
-            FaultError: when nobody gets on any more.
+            FaultError: if no thread can continue.
         """
         self.step()
         while not done():
@@ -70,7 +70,7 @@ class Machine:
         self.fruitless = 0
 
     def specialise(self, partitions: list[tuple[Callable[..., None], tuple[Any, ...]]], *_: Any) -> None:
-        """Run functions beside each other."""
+        """Run functions concurrently."""
 
         def run(number: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
             self.me.number = number
@@ -100,7 +100,7 @@ class Machine:
 
 
 class Barrier:
-    """Phases, each over when enough have arrived and all bytes have come."""
+    """A barrier, whose phase ends when enough threads and all bytes have arrived."""
 
     def init(self, count: int) -> None:
         self.count = self.left = count
@@ -118,7 +118,7 @@ class Barrier:
 
 
 class Memory:
-    """A tile, or several, in shared memory."""
+    """One or several tiles in shared memory."""
 
     def __init__(self, tensor: Any) -> None:
         self.tensor = tensor
@@ -138,7 +138,7 @@ class Memory:
 
 
 class Barriers(list[Barrier]):
-    """In shared memory."""
+    """Barriers in shared memory."""
 
     def index(self, at: int) -> Barrier:  # type: ignore[override]
         return self[at]
@@ -158,13 +158,13 @@ class Descriptor:
         self.block_type = types.SimpleNamespace(shape=shape, nbytes=rows * tensor.shape[3] * tensor.element_size())
 
     def tile(self, coordinates: list[int]) -> Any:
-        """The part of a tile that lies inside the tensor."""
+        """Return the part of a tile that is inside the tensor."""
         head, start, _ = coordinates
         return self.tensor[head : head + 1, start : start + self.block_type.shape[1]]
 
 
 class Coming:
-    """A product on its way."""
+    """An asynchronous product."""
 
     def __init__(self, a: Any, b: Memory, total: Any, use_acc: bool) -> None:
         self.a, self.b, self.total, self.use_acc = a, b, total, use_acc
@@ -183,7 +183,7 @@ class Coming:
 
 
 class Pointer:
-    """Into a tensor."""
+    """A pointer into a tensor."""
 
     def __init__(self, tensor: Any, at: Any = 0) -> None:
         self.tensor, self.at = tensor, at
@@ -193,7 +193,7 @@ class Pointer:
 
 
 def stand_ins(machine: Machine) -> dict[str, types.ModuleType]:  # noqa: PLR0915 - one after another
-    """Gluon, as far as the kernel uses it."""
+    """Return stand-ins for the parts of Gluon that the kernel uses."""
     stores: dict[int, list[Callable[[], None]]] = {}
 
     def either(of_tensors: Callable[..., Any], of_numbers: Callable[..., Any]) -> Callable[..., Any]:
@@ -304,7 +304,7 @@ def stand_ins(machine: Machine) -> dict[str, types.ModuleType]:  # noqa: PLR0915
 
 
 def kernel_for(machine: Machine) -> Any:
-    """The kernel's own source, with stand-ins for what it imports."""
+    """Import the kernel's own source with stand-ins for its imports."""
     package = types.ModuleType("gluon_flash_modelled")
     package.__path__ = [str(FOLDER)]
     replaced = {**stand_ins(machine), package.__name__: package}
@@ -333,7 +333,7 @@ def attend(
     q: Any, k: Any, v: Any, *, seed: int, rows: int, block_n: int, parts: int, stages: int, programs: int | None,
     causal: bool, offset: int, scale: float, overlap: bool, turns: bool, apart: bool, specialised: bool,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Output and LSE, as the kernel computes them on the model."""
+    """Return output and LSE as the kernel computes them on the model."""
     out, lse = torch.full_like(q, torch.nan), torch.full(q.shape[:3], torch.nan)
     pairs = q.shape[0] * q.shape[1]
     jobs = -(-q.shape[2] // (rows * parts)) * pairs

@@ -1,7 +1,7 @@
-"""Each variant of ``gluon/flash`` on a GPU, in two minutes: ``python tests/implementations/gluon_trial.py FOLDER``.
+"""Tries each variant of ``gluon/flash`` on a GPU in two minutes: ``python .../gluon_trial.py FOLDER``.
 
-Needs torch and Triton alone. All variants are compiled at once, each in a process of its own; then one after another
-is checked against float32, and timed beside cuDNN. A kernel that hangs costs its process, after ``--patience`` seconds.
+Needs only torch and Triton. All variants are compiled at once, each in its own process; then one after another is
+checked against float32 and timed against cuDNN. A process whose kernel hangs is killed after ``--patience`` seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import IO, Any
 
 HERE = Path(__file__).resolve()
 IMPLEMENTATIONS = HERE.parents[2] / "implementations"
-VARIANTS: dict[str, dict[str, Any]] = {  # the most promising first, then what tells where a fault lies
+VARIANTS: dict[str, dict[str, Any]] = {  # the most promising first, then those that help to locate a fault
     "overlap": {},
     "turns": {"turns": True},
     "one-job": {"persistent": False},
@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {  # the most promising first, then what t
     "m192-n128-turns": {"consumers": 3, "turns": True},
 }
 NARROW = ("overlap-4", "m192-n128", "m192-n128-turns")
-"""Those whose tiles or registers do for head_dim 64 alone."""
+"""Variants whose tiles or registers suffice for head_dim 64 only."""
 TIMED = ((128, False), (128, True), (64, False), (64, True))
 """head_dim, causal: 8k tokens, 32 query heads on 8 heads of K and V, bfloat16."""
 CHECKED = (  # batch, heads_q, heads_kv, seqlen_q, seqlen_kv, head_dim, causal, offset
@@ -89,7 +89,7 @@ def gluon_call(name: str) -> Call:
 
 
 def triton_call(_name: str) -> Call:
-    """``triton/flash`` with the tile sizes that were the fastest."""
+    """Return a call of ``triton/flash`` with the fastest known tile sizes."""
     modules("triton_flash")
     from triton.tools.tensor_descriptor import TensorDescriptor
     from triton_flash.forward import forward  # type: ignore[import-not-found]
@@ -130,7 +130,7 @@ def inputs(shape: tuple[int, ...], dtype: Any, device: str) -> tuple[Any, ...]:
 
 
 def definition(q: Any, k: Any, v: Any, causal: bool, offset: int) -> tuple[Any, Any]:
-    """Output and LSE in float32; a row without keys has 0 and -inf."""
+    """Return output and LSE in float32; a row without keys has 0 and -inf."""
     import torch
 
     group = q.shape[1] // k.shape[1]
@@ -143,7 +143,7 @@ def definition(q: Any, k: Any, v: Any, causal: bool, offset: int) -> tuple[Any, 
 
 
 def check(call: Call, shape: tuple[Any, ...], dtype: Any) -> str:
-    """Errors of a case, as shares of what rounding inputs of its dtype costs; equal bits in three calls."""
+    """Return errors relative to those of rounding the inputs, and whether three calls give equal bits."""
     import torch
 
     *sizes, causal, offset = shape
@@ -169,7 +169,7 @@ def check(call: Call, shape: tuple[Any, ...], dtype: Any) -> str:
 
 
 def peer_error(shape: tuple[Any, ...]) -> str:
-    """How far torch's own attention is from float32 on the last case checked."""
+    """Return the error of torch's own attention on the last checked case."""
     import torch
 
     *sizes, causal, offset = shape
@@ -179,7 +179,7 @@ def peer_error(shape: tuple[Any, ...]) -> str:
 
 
 def timing(call: Call, dim: int, causal: bool) -> str:
-    """TFLOP/s beside cuDNN's, of one process and one moment."""
+    """Return TFLOP/s and cuDNN's, measured in the same process at the same time."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from triton.testing import do_bench
@@ -206,10 +206,10 @@ def timing(call: Call, dim: int, causal: bool) -> str:
 
 
 def work(name: str) -> None:
-    """One variant: compile, wait for the word, check, time."""
+    """Run one variant: compile it, wait for the signal, check it, and time it."""
     import torch
 
-    # Settled before anything of CUDA's is: the clock runs for all processes until the word comes.
+    # Resolved before CUDA is initialised: time runs for all processes until the signal comes.
     call = (triton_call if name == "triton" else gluon_call)(name)
     begun = time.monotonic()
     dims = (64,) if name in NARROW else (64, 128)
@@ -236,7 +236,7 @@ def work(name: str) -> None:
 
 
 class Worker:
-    """A variant's process, and the lines it says."""
+    """A variant's process and its output lines."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -257,10 +257,10 @@ class Worker:
         self.lines.put(None)
 
     def line(self, until: float) -> str | None:
-        """The next line; ``None`` where it ends.
+        """Return the next line; ``None`` at the end of the output.
 
         Raises:
-            queue.Empty: when the time is over first.
+            queue.Empty: if the time is over first.
         """
         return self.lines.get(timeout=max(until - time.monotonic(), 0.001))
 
@@ -270,13 +270,13 @@ class Worker:
         self.process.stdin.flush()
 
     def kill(self) -> None:
-        """It and all that it started."""
+        """Kill the process and all that it started."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def follow(worker: Worker, note: Callable[[str], None], until: float, patience: float) -> str:
-    """Hear one worker out."""
+    """Pass on a worker's lines until it ends, and return how it ended."""
     line: str | None = ""
     last = ""
     try:

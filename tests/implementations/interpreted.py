@@ -1,7 +1,7 @@
 """Calls ``triton/flash`` under Triton's interpreter: ``python -m tests.implementations.interpreted JOBS OUTPUTS``.
 
-A process of its own, because Triton takes to its interpreter only when it is first imported. A job has a ``name``, a
-``case``, and where they are not to be chosen ``configs`` (tile sizes by kernel) and ``tma``.
+It is a separate process, because Triton enables its interpreter only at the first import. A job has a ``name``, a
+``case``, and optionally ``configs`` (tile sizes by kernel) and ``tma`` to override the implementation's choice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.implementations.conftest import implementation, results_of
 
 
 def main(jobs: Path, outputs: Path) -> None:
-    """One ``.npz`` for each job, by its name."""
+    """Write one ``.npz`` file per job, by its name."""
     one = implementation("triton_flash", "triton/flash")
     plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
     tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")

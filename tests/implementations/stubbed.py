@@ -1,7 +1,7 @@
 """Calls a back end with a stand-in for its library: ``python -m tests.implementations.stubbed JOBS OUTPUTS``.
 
-The folder ``stubs`` is first on the path there. A stand-in has the documented signature, and computes what the
-documentation says: so a layout, scale, flag or head map that is passed on wrongly gives a wrong answer.
+There, the folder ``stubs`` is first on the path. A stand-in has the documented signature and computes the documented
+result, so a layout, scale, flag or head map that is passed wrongly gives a wrong answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.implementations.conftest import as_array, implementation, operands_of
 
 
 def main(jobs: Path, outputs: Path) -> None:
-    """One ``.npz`` for each job, by its name."""
+    """Write one ``.npz`` file per job, by its name."""
     sys.path.insert(0, str(Path(__file__).parent / "stubs"))
     for job in json.loads(jobs.read_text()):
         one, case = implementation(job["module"], job["implementation"]), make_case(**job["case"])
@@ -36,7 +36,7 @@ def main(jobs: Path, outputs: Path) -> None:
 
 
 def packed(one: Any, case: Any) -> Any:
-    """Call with tokens in one line; ``torch.nn.attention.varlen`` has no CPU kernel, so a definition stands in."""
+    """Call with packed tokens; ``torch.nn.attention.varlen`` has no CPU kernel, so a definition replaces it."""
     from torch.nn.attention import varlen
 
     varlen.varlen_attn = varlen_attn  # type: ignore[assignment]
@@ -51,7 +51,7 @@ def varlen_attn(
     max_q: int, max_k: int, *, scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
     enable_gqa: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """One sequence behind the other."""
+    """Compute attention of packed sequences by definition."""
     from reference import attend  # type: ignore[import-not-found]
 
     assert enable_gqa == (query.shape[1] != key.shape[1])

@@ -23,7 +23,7 @@ from tests.implementations.conftest import (
 )
 from tests.implementations.definition import attention_by_definition
 
-# What is left out has tests of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on
+# Those left out have their own tests (multi-head attention, Triton's interpreter, naive/torch-compile), or run on
 # CUDA only.
 IMPLEMENTATIONS = [
     implementation("naive_numpy", "naive/numpy"),
@@ -143,7 +143,7 @@ EMPTY: list[dict[str, Any]] = [
     {"seqlen_q": 0, "seqlen_kv": 7, "mask": "causal & key_padding", "kv_lengths": (0, 7)},
     {"mask": "document", "document_lengths": (0, 5, 0, 65, 0)},
 ]
-# 70 and 131 are no multiples of any block, and more than one block of all.
+# 70 and 131 are not multiples of any block size, and larger than all of them.
 ON_DIAGONAL = [MASKS["causal"], MASKS["sliding_window_ahead"], MASKS["prefix_lm"], SCORE_MODS["alibi"]]
 LENGTHS = [{"seqlen_q": 70, "seqlen_kv": 131}, {"seqlen_q": 131, "seqlen_kv": 70}]
 ALIGNMENTS = [{"alignment": "top_left"}, {"alignment": "bottom_right"}]
@@ -161,7 +161,7 @@ SHAPES: list[dict[str, Any]] = [
 ]
 DTYPES = [{"dtype": dtype} for dtype in ("float64", "float16", "bfloat16", "float8_e4m3fn")]
 STRIDES = [{"strides": strides} for strides in ("transposed", "qkv_slice", "sliced", "expanded_kv", "summed")]
-# A few queries are decoded, and 70 are not; rows of 24 and 33 numbers fill no registers, and those of 64 do.
+# Few queries are decoding, 70 are not; rows of 24 and 33 numbers do not fill registers, those of 64 do.
 QUANTISED: list[dict[str, Any]] = [
     {"seqlen_kv": 131, **fields, **stored}
     for stored in ({"kv_dtype": "int8"}, {"kv_dtype": "float8_e4m3fn"})
@@ -199,7 +199,7 @@ DIFFERENCES: list[dict[str, Any]] = [
 
 
 def case_of(one: Implementation, difference: dict[str, Any]) -> Case | None:
-    """A case that differs from the usual one, with gradients where it declares any; ``None`` if it is not declared."""
+    """Return a case that differs from the usual one, with gradients if declared; ``None`` if it is not declared."""
     usual = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 70, "head_dim": 24, "mode": "forward_backward"}
     for mode in ("forward_backward", "forward"):
         if mode == "forward" and difference.get("strides") == "summed":
@@ -228,7 +228,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that are smaller than the cases, so that there are several."""
+    """Make chunks smaller than the cases, so that there are several."""
     monkeypatch.setattr("attnbench.implementations.chunked_torch.QUERY_CHUNK", 40)
     monkeypatch.setattr("attnbench.implementations.chunked_torch.SMALLEST_KEY_CHUNK", 30)
 
@@ -241,7 +241,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _uncompiled() -> Any:
-    """Run uncompiled what torch would compile; ``test_compiled.py`` compiles some of it."""
+    """Disable torch's compiler; ``test_compiled.py`` covers compiled code."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

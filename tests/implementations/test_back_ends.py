@@ -17,7 +17,7 @@ SMALL = {"heads_q": 2, "seqlen_q": 20, "head_dim": 8}
 
 
 def backend_of(name: str, **fields: Any) -> str:
-    """The back end that ran, as the implementation reports it."""
+    """Return the back end that ran, as the implementation reports it."""
     one = implementation("pytorch.sdpa", name)
     case = make_case(**{**SMALL, **fields})
     operands = operands_of(case)
@@ -53,7 +53,7 @@ def test_the_mask_is_a_flag_only_where_torch_means_the_same_by_it() -> None:
 
 
 def refusal(name: str, **fields: Any) -> str | None:
-    """The reason for refusing a case on a CPU, or ``None``."""
+    """Return the reason for refusing a case on a CPU, or ``None``."""
     one = implementation("pytorch.sdpa", name)
     assert one.supports_hook is not None
     return one.supports_hook(make_case(**{**SMALL, **fields}), "cpu")
@@ -95,7 +95,7 @@ def test_flex_attention_has_no_gradients_on_a_cpu_and_says_so() -> None:
 
 
 def test_flex_attention_is_given_blocks_on_a_cpu_even_where_the_mask_hides_nothing() -> None:
-    """Without them its kernel holds all scores at once."""
+    """Without blocks its kernel holds all scores at once."""
     one = implementation("pytorch.flex", "torch/flex")
     case = make_case(**{**SMALL, "seqlen_q": 300})
     assert one.prepare_hook is not None

@@ -1,4 +1,4 @@
-"""Implementations that torch compiles, in a few cases: each compilation takes seconds."""
+"""Implementations that torch compiles, in few cases, as each compilation takes seconds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_compiled_flex_attention_agrees_with_the_definition(fields: dict[str, An
 
 
 def test_the_three_steps_are_compiled_as_one_graph() -> None:
-    """A break in the graph would leave parts of it uncompiled, and the name would promise too much."""
+    """A graph break would leave parts uncompiled, which the name does not suggest."""
     module = importlib.import_module("attnbench.implementations.naive_torch")
     case = make_case(**{"seqlen_q": 16, **GROUPED, "mask": "causal", "score_mod": "softcap"})
     operands = operands_of(case)

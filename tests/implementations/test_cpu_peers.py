@@ -1,4 +1,4 @@
-"""The libraries of the extra ``peers-cpu``: installed, they agree; elsewhere a listing says what is missing."""
+"""The libraries of the extra ``peers-cpu`` agree if installed; otherwise a listing says what is missing."""
 
 from __future__ import annotations
 

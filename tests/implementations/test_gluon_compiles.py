@@ -14,7 +14,7 @@ OLDEST = Version("3.6")
 
 
 def lacking() -> str | None:
-    """Why nothing can be compiled here."""
+    """Return why nothing can be compiled here, or ``None``."""
     try:
         found = Version(version("triton"))
     except PackageNotFoundError:
@@ -49,7 +49,7 @@ MOST_SHARED_BYTES = 227 * 2**10
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The compiled kernel of each job."""
+    """Return the compiled kernel of each job."""
     return compiled_for_hopper("gluon_for_hopper", JOBS, tmp_path_factory.mktemp("hopper"))
 
 

@@ -1,4 +1,4 @@
-"""``gluon/flash`` without a GPU: its source on a model of one, and what it refuses."""
+"""``gluon/flash`` without a GPU: its source runs on a model of one; and its refusals."""
 
 from __future__ import annotations
 

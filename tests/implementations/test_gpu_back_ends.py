@@ -1,6 +1,6 @@
-"""Back ends for GPUs that cannot run here: what they declare, why they are unavailable, and what they pass on.
+"""Back ends for GPUs that cannot run here: declarations, reasons why they are unavailable, and passed arguments.
 
-What their libraries compute is not tested here.
+The results of their libraries are not tested.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def job_name(name: str, case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the outputs of each back end, with a stand-in for its library."""
+    """Return a folder with each back end's outputs, computed with a stand-in for its library."""
     folder = tmp_path_factory.mktemp("stubbed")
     jobs = [
         {"name": job_name(name, case), "module": MODULES[name], "implementation": name, "case": case.to_dict()}
@@ -103,7 +103,7 @@ def test_layout_scale_mask_and_heads_are_passed_on_as_the_library_documents_them
 
 
 HAVE_RUN = {"jax/cudnn", "flash-attn/3-fwd", "cudnn/frontend", "sage/triton"}
-"""On an H200, see docs/gpu.md."""
+"""Back ends that have run on an H200, see docs/gpu.md."""
 
 
 @pytest.mark.parametrize("name", sorted({*MODULES} - {"jax/xla"}))  # which runs on a CPU too

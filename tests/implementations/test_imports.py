@@ -1,4 +1,4 @@
-"""Importing the implementations loads nothing heavy: a listing imports them all."""
+"""Importing implementations loads no heavy library, as a listing imports all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(json.dumps(loaded))
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
-    """Heavy libraries that are loaded after each module, in a process that imports one after the other."""
+    """Return the heavy libraries loaded after each module, in a process that imports one after another."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found

@@ -1,4 +1,4 @@
-"""Implementations that bring projections of their own, against the definition between float64 projections."""
+"""Implementations with projections, compared with the definition between float64 projections."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DIFFERENCES: list[dict[str, Any]] = [
 
 
 def cases_of(one: Implementation) -> list[Any]:
-    """Those which it declares."""
+    """Return the cases that an implementation declares."""
     result = []
     for difference in DIFFERENCES:
         fields = {
@@ -63,7 +63,7 @@ def cases_of(one: Implementation) -> list[Any]:
 
 
 def weights_and_inputs(case: Case) -> dict[str, NDArray[np.float64]]:
-    """Everything that the call is given, in float64 with the dtype's values."""
+    """Return all inputs of the call in float64, rounded to the dtype."""
     generator, width = np.random.default_rng(2), case.embed_dim
     shapes = {
         "q": (case.batch, case.seqlen_q, width),
@@ -84,7 +84,7 @@ def weights_and_inputs(case: Case) -> dict[str, NDArray[np.float64]]:
 
 
 def by_definition(case: Case, given: dict[str, NDArray[np.float64]]) -> Answer:
-    """Project, attend head by head, put side by side, project; and back."""
+    """Compute projections, attention head by head, concatenation and projection, and their gradients."""
 
     def split(x: NDArray[np.float64], heads: int) -> NDArray[np.float64]:
         return np.stack(np.split(x, heads, axis=-1), axis=1)
@@ -113,7 +113,7 @@ def by_definition(case: Case, given: dict[str, NDArray[np.float64]]) -> Answer:
 
 
 def operands_of(case: Case, given: dict[str, NDArray[np.float64]], framework: str) -> Operands:
-    """The same as tensors; parameters of the scores are float32 at least, and there only where the case has them."""
+    """Return the inputs as tensors; parameters of scores are at least float32, and ``None`` if the case has none."""
     wide = "float64" if case.dtype == "float64" else "float32"
     absent = {"relative_bias", "sinks"} - {{"relative_bias": "relative_bias", "sink": "sinks"}.get(case.score_mod)}
     placed: dict[str, Any] = {
@@ -145,7 +145,7 @@ def test_it_agrees_with_the_definition(one: Implementation, case: Case) -> None:
     for name, got in found.items():
         wanted = getattr(answer, name)
         error = np.abs(np.asarray(torch.as_tensor(got).double()) - wanted).max() / max(1.0, np.abs(wanted).max())
-        assert error <= 3 * ALLOWED[case.dtype], name  # projections before and behind round, too
+        assert error <= 3 * ALLOWED[case.dtype], name  # projections before and after attention round, too
 
 
 def test_the_module_of_torch_refuses_a_scale_that_it_cannot_have() -> None:

@@ -1,4 +1,4 @@
-"""The file that is to be read first does what it tells."""
+"""The introductory implementation does what its text says."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The micro-kernels of ``numba/flash`` for ARM processors: LLVM compiles them anywhere, and what it wrote is read.
+"""The micro-kernels of ``numba/flash`` for ARM processors, checked in the assembly that LLVM writes anywhere.
 
-Whether they are fast there is not known. That the inner loop multiplies and adds and nothing waits in memory is.
+Their speed is unknown, but the inner loop multiplies and adds, and keeps everything in registers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The kernels of ``triton/flash`` compile for Hopper, by Triton's own compiler, on a machine without a GPU.
 
-This is the part of a GPU's answer that needs none: that the code is Triton at all (its interpreter accepts more), that
-matrix products become Hopper's own instructions and tiles come by its copy engine, that registers and memory suffice.
+These checks need no GPU: the code is valid Triton (its interpreter accepts more), matrix products use Hopper's own
+instructions, tiles are loaded by its copy engine, and registers and memory suffice.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 def every_tile_size() -> dict[str, dict[str, Any]]:
-    """A job for each place in the rows of the table, width and dtype."""
+    """Return a job for each entry of the table, width and dtype."""
     jobs: dict[str, dict[str, Any]] = {}
     dtypes = (("float8_e4m3fn", 1), ("bfloat16", 2), ("float32", 4))
     for (dtype, size), width, place in itertools.product(dtypes, (64, 128, 256), range(3)):
@@ -79,7 +79,7 @@ MOST_SHARED_BYTES = 227 * 2**10
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """The compiled kernels of each job."""
+    """Return the compiled kernels of each job."""
     return compiled_for_hopper(
         "for_hopper",
         JOBS,

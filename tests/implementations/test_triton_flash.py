@@ -1,4 +1,4 @@
-"""The kernels of ``triton/flash``, run by Triton's interpreter in a process of its own."""
+"""The kernels of ``triton/flash``, run by Triton's interpreter in a separate process."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     {"seqlen_q": 1},
 ]
 FEW: dict[str, Any] = {"mode": "forward", "heads_q": 8, "heads_kv": 2, "seqlen_q": 2, "seqlen_kv": 300}
-"""Decoding: keys are split among programs, and outputs merged."""
+"""Decoding: keys are split among programs, and outputs are merged."""
 DECODED: list[dict[str, Any]] = [
     FEW,
     {**FEW, "mask": "causal", "alignment": "bottom_right", "dtype": "bfloat16"},
@@ -101,7 +101,7 @@ BY_DESCRIPTOR = [
         {"dtype": "float8_e4m3fn", "mode": "forward", "mask": "causal", "seqlen_kv": 131},
     )
 ]
-"""Checked a second time with tiles that are loaded through tensor descriptors."""
+"""Cases that are checked again with tiles loaded through tensor descriptors."""
 LARGE_SCORES = [
     make_case(**{**USUAL, "seqlen_kv": 1, "head_dim": 1, "head_dim_v": 24, "scale": 487.3, **difference})
     for difference in ({}, {"score_mod": "alibi"}, {"score_mod": "softcap", "softcap": 500.0}, {**FEW, "seqlen_kv": 1})
@@ -110,7 +110,7 @@ LARGE_SCORES = [
 
 
 def sweep() -> list[tuple[str, int, Any]]:
-    """Every tile size of the table, once: (kernel, head dim, configuration); warps and stages do not matter here."""
+    """Return every tile size of the table once: (kernel, head dim, configuration), ignoring warps and stages."""
     found = {
         (kernel, width, config.block_m, config.block_n): (kernel, width, config)
         for (kernel, width), configs in tuning.TABLE.items()
@@ -120,7 +120,7 @@ def sweep() -> list[tuple[str, int, Any]]:
 
 
 def case_of(kernel: str, width: int, config: Any) -> Case:
-    """A case that takes the kernel through partial, full and ragged tiles of this size."""
+    """Return a case with partial, full and ragged tiles of this size."""
     if kernel == "partial":
         rows = {"seqlen_q": 1 if config.block_m == 16 else 5}
         return make_case(**{**FEW, **rows, "head_dim": width, "mask": "key_padding", "kv_lengths": (290,)})
@@ -129,13 +129,13 @@ def case_of(kernel: str, width: int, config: Any) -> Case:
 
 
 def job_name(case: Case, kind: str) -> str:
-    """Unique, and legible in a list of tests."""
+    """Return a unique name that is readable in a list of tests."""
     return f"{kind}{re.sub('[ :/]', '-', case.label())}-{case.case_id[:4]}"
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the outputs of all jobs."""
+    """Return a folder with the outputs of all jobs."""
     folder = tmp_path_factory.mktemp("interpreted")
     jobs: list[dict[str, Any]] = [{"name": job_name(case, ""), "case": case.to_dict()} for case in CASES]
     jobs += [{"name": job_name(case, "tma-"), "case": case.to_dict(), "tma": True} for case in BY_DESCRIPTOR]
@@ -169,7 +169,7 @@ def test_it_agrees_when_tiles_come_through_tensor_descriptors(case: Case, output
 
 @pytest.mark.parametrize("case", LARGE_SCORES, ids=lambda case: job_name(case, ""))
 def test_the_backward_pass_finds_the_weights_of_large_scores_again(case: Case, outputs: Path) -> None:
-    """An LSE in other units than the scores is rounded on the way, which is an error of every weight."""
+    """Converting the LSE to the units of scores would round it, and so every weight."""
     with np.load(outputs / f"{job_name(case, '')}.npz") as found:
         answer = answer_of(case)
         assert np.abs(answer.lse).max() > 100
@@ -188,7 +188,7 @@ def test_every_tile_size_agrees_not_only_the_one_that_is_chosen(
 
 
 def refusal(device: str = "cpu", **fields: Any) -> str | None:
-    """The reason for refusing a case, or ``None``."""
+    """Return the reason for refusing a case, or ``None``."""
     one = implementation("triton_flash", "triton/flash")
     assert one.supports_hook is not None
     return one.supports_hook(make_case(**fields), device)

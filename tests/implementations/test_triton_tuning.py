@@ -1,4 +1,4 @@
-"""The plan of ``triton/flash``: bounds of masks, tile sizes, and tensors that the copy engine takes."""
+"""The plan of ``triton/flash``: bounds of masks, tile sizes, and tensors that the copy engine accepts."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ LAZY = Config(256, 16, 1, 1)
 
 
 class Kernel:
-    """Runs any configuration; one is wrong, one leaves half of its output, one raises; each takes its own time."""
+    """A fake kernel: one configuration is wrong, one writes half of its output, one raises; each has its own time."""
 
     def __init__(self, *, all_broken: bool = False) -> None:
         self.all_broken = all_broken

@@ -1,4 +1,4 @@
-"""Masks as they are passed to xformers, and its reasons for refusing; without its CUDA operators."""
+"""Masks as passed to xformers, and its reasons for refusing, without its CUDA operators."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DIFFERENCES: list[dict[str, Any]] = [
 
 
 def as_told(case: Case, name: str) -> np.ndarray[Any, Any]:
-    """The call, with xformers' operator replaced by the formula in the documentation of its function."""
+    """Call it with xformers' operator replaced by the formula in its documentation."""
     one = implementation("peers.xformers_attention", f"xformers/{name}")
     operands = operands_of(case, layout="bshd")
     assert one.prepare_hook is not None

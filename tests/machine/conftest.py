@@ -1,4 +1,4 @@
-"""Machines that are not here: folders in place of ``/``, and a library in place of NVIDIA's."""
+"""Imaginary machines: folders in place of ``/``, and a library in place of NVIDIA's."""
 
 # ruff: noqa: N801, N802, N818 - the stand-in has the names of NVIDIA's library
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
-    """Make a folder that looks like a machine's root, from file names and their contents."""
+    """Return a function that makes a folder like a machine's root, from file names and their contents."""
 
     def make(files: dict[str, str]) -> Path:
         for name, text in files.items():
@@ -32,7 +32,7 @@ def machine(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
 
 
 class FakeNVML(types.ModuleType):
-    """Answers like NVIDIA's management library on a machine with some GPUs."""
+    """A stand-in for NVIDIA's management library on a machine with some GPUs."""
 
     class NVMLError(Exception):
         pass
@@ -96,7 +96,7 @@ class FakeNVML(types.ModuleType):
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeNVML]]:
-    """Put a library with the named GPUs in the place of NVIDIA's, on a machine whose torch has CUDA."""
+    """Return a function that replaces NVIDIA's library by one with the named GPUs, with a torch that has CUDA."""
 
     def put(*names: str, torch: str = "2.13.0", **how: Any) -> FakeNVML:
         fake = FakeNVML(*names, **how)

@@ -1,4 +1,4 @@
-"""Compiled code has a place to be kept, also for users without a home."""
+"""Compiled code is cached somewhere, even for users without a home folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnbench.machine.hardware.pinning import worker_environment
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A temporary folder of its own, none of the variables, and nothing remembered."""
+    """Use a new temporary folder, no cache variables, and no earlier answers."""
     for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -47,7 +47,7 @@ def test_version_1_has_a_folder_for_each_controller(machine: Machine) -> None:
     root = machine(
         {
             "proc/self/cgroup": "5:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n",
-            # Inside of the container the host's path is not there: the mounted top is the container's own group.
+            # The host's path does not exist in the container: the mounted top is the container's own group.
             f"{TOP}/memory/memory.limit_in_bytes": "2147483648\n",
             f"{TOP}/cpu/cpu.cfs_quota_us": "200000\n",
             f"{TOP}/cpu/cpu.cfs_period_us": "100000\n",

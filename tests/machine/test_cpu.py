@@ -1,4 +1,4 @@
-"""Processor and memory are read correctly from files of other machines."""
+"""Processor and memory are read correctly from the files of other machines."""
 
 from __future__ import annotations
 

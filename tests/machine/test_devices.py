@@ -1,4 +1,4 @@
-"""Which devices there are, with a stand-in for NVIDIA's library."""
+"""Finding devices, with a stand-in for NVIDIA's library."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_variables_that_change_a_measurement_are_recorded_and_secrets_are_not() 
 def test_extras_say_what_they_bring_and_whether_it_is_here() -> None:
     found = extras()
     assert found["report"]["jinja2"] == version_of("jinja2")
-    # What everyone gets is no part of an extra, with a condition (xformers, on Linux) or without (torch).
+    # Required packages are not part of an extra, with a condition (xformers, on Linux) or without (torch).
     assert not {"torch", "xformers"} & found["report"].keys()
     assert extras("no-such-distribution") == {}
 
@@ -148,7 +148,7 @@ def test_what_lasts_on_this_machine_is_equal_when_asked_twice(here: dict[str, An
 
 
 def test_the_machine_key_of_version_1_never_changes() -> None:
-    # Stored baselines are found by it: whoever changes what it hashes must raise KEY_VERSION.
+    # Stored baselines are found by it: a change of what it hashes requires a new KEY_VERSION.
     assert machine_key(HERE) == "v1-156510e1db87"
 
 
@@ -191,7 +191,7 @@ def test_libraries_are_described_as_a_worker_with_those_threads_sees_them() -> N
     found = libraries(1)
     assert found["failed"] is None
     assert found["torch_threads"] == 1
-    if hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux a process cannot be pinned
+    if hasattr(os, "sched_setaffinity"):  # processes can be pinned on Linux only
         assert len(found["processors"]) == 1
     assert {pool["num_threads"] for pool in found["thread_pools"]} == {1}
     assert "blas" in {pool["user_api"] for pool in found["thread_pools"]}
@@ -199,7 +199,7 @@ def test_libraries_are_described_as_a_worker_with_those_threads_sees_them() -> N
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Questions to the probe, which here answers at once."""
+    """Replace the probe by one that answers at once, and return the list of its questions."""
     import attnbench.machine.environment as module
 
     questions: list[str] = []

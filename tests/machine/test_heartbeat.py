@@ -1,4 +1,4 @@
-"""The drift of a machine: presumed at first, then out of the heartbeats of its runs."""
+"""The drift of a machine: assumed at first, then estimated from the heartbeats of its runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interference with a measurement, from the system's counters."""
+"""Interference with a measurement, read from the system's counters."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_being_put_aside_for_another_process_is_counted() -> None:
     os.sched_setaffinity(0, {min(mine)})
     rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # inherits the one processor
     try:
-        before, enough = read_counters(), time.process_time() + 20  # of its own work, however long that takes
+        before, enough = read_counters(), time.process_time() + 20  # processor time, however long that takes
         while interference(before, read_counters()).involuntary_switches == 0 and time.process_time() < enough:
             pass
         assert interference(before, read_counters()).involuntary_switches

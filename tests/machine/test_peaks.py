@@ -1,4 +1,4 @@
-"""Measured peaks: how they are found, and that they come from a process of their own. No time is judged."""
+"""Measured peaks: how they are found, in a separate process. No time is asserted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_probe_that_fails_leaves_its_sentence_and_no_numbers(monkeypatch: pyte
 
 
 def cubic(gflops: float) -> Callable[[int], float]:
-    """Time in ns of a product of a size on a machine of a constant rate."""
+    """Return a function of the time in ns of a product by its size, at a constant rate."""
     return lambda size: 2 * size**3 / gflops
 
 
@@ -70,7 +70,7 @@ def test_no_product_on_the_way_is_much_longer_than_the_last_one_needs_to_be() ->
     asked: list[float] = []
 
     def time_of(size: int) -> float:
-        # Small products are ten times slower than large ones: the guess from them must not overshoot.
+        # Small products run at a tenth of the rate: the extrapolation from them must not overshoot.
         asked.append(cubic(100.0)(size) * (10 if size < 512 else 1))
         return asked[-1]
 
@@ -143,7 +143,7 @@ def test_of_peaks_that_were_measured_twice_the_higher_rates_count() -> None:
 
 
 class FakeCUDA:
-    """A device on which the first call takes a second and the others so many milliseconds, on a clock of its own."""
+    """A device with its own clock, on which the first call takes a second and others the given milliseconds."""
 
     def __init__(self, milliseconds: list[float]) -> None:
         self.milliseconds, self.now, self.synchronised = milliseconds, 0.0, 0

@@ -1,4 +1,4 @@
-"""Peaks are measured once a day, and never taken from a cache that does not hold them."""
+"""Peaks are measured once a day, and never taken from a file that does not hold them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_rate_that_is_none_is_not_taken(strange: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("made", ODD)
 def test_what_is_no_regular_file_is_not_read(cache: Path, made: str) -> None:
-    """A pipe would be waited for, and a device has no end."""
+    """Reading a pipe would wait, and a device is endless."""
     cache.mkdir()
     path = cache / "v1-a-cpu-2-quick.json"
     make_odd(made, path)

@@ -1,4 +1,4 @@
-"""The metrics of several processes become one, each as it declares."""
+"""Metrics of several processes are joined, each as it declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.store.record import METRICS
 
 
 def joined(name: str, *values: Any, counted: int | None = None, **others: list[Any]) -> Any:
-    """Values of one metric, one for each process, as one; the first ``counted`` processes count."""
+    """Join the values of one metric, one per process, of which the first ``counted`` count."""
     records = [{name: value, **{other: found[i] for other, found in others.items()}} for i, value in enumerate(values)]
     return join_metrics([METRICS[name]], records, records[:counted])[name]
 
@@ -20,7 +20,7 @@ def joined(name: str, *values: Any, counted: int | None = None, **others: list[A
     ("name", "values", "one"),
     [
         ("time_median_ns", (100.0, 101.0), 100.5),
-        ("memory_peak_bytes", (100, 103, 102, 105), 102),  # bytes are whole: 102.5 is no number of them
+        ("memory_peak_bytes", (100, 103, 102, 105), 102),  # bytes are integers, so 102.5 is not allowed
         ("steal_share", (0.1, None, 0.3), 0.3),
         ("warmup_converged", (True, False), False),
         ("warmup_converged", (True, None), True),
@@ -29,7 +29,7 @@ def joined(name: str, *values: Any, counted: int | None = None, **others: list[A
         ("throttled_by", (["power cap"], None, ["thermal", "power cap"]), ("power cap", "thermal")),
         ("time_samples_ns", ([1.0, 3.0], [2.0]), (1.0, 3.0, 2.0)),
         ("time_median_ns", (None, None), None),
-        ("tflops", (1.0, 3.0), None),  # follows from the joined time, or it would not be the rate of that
+        ("tflops", (1.0, 3.0), None),  # derived from the joined time instead
     ],
 )
 def test_each_way_to_join(name: str, values: tuple[Any, ...], one: Any) -> None:

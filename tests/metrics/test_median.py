@@ -1,4 +1,4 @@
-"""The interval of the median holds the median as often as it says."""
+"""The interval of the median contains the median at its nominal rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle is itself tested: every mutant is caught by the inputs of edge-shapes; a blind scenario is shown so."""
+"""Tests the oracle: the cases of edge-shapes catch every mutant, and a blind scenario is reported as such."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tests.conftest import Command
 
 @pytest.fixture(scope="module")
 def caught() -> set[str]:
-    """The mutants that any case of ``edge-shapes`` catches.
+    """Return the mutants that any case of ``edge-shapes`` catches.
 
-    Each is tried until a case has caught it: on gradients first, which show wrong outputs too, and on small cases
-    first. What goes unseen on the values alone is tried with identities too, which take several times as long.
+    Each is tried until a case catches it: first cases with gradients, which also reveal wrong outputs, and small cases
+    first. Mutants that outputs and gradients do not reveal are then tried with identities, which take several times as
+    long.
     """
     scenario = load_scenario("edge-shapes")
     planned = dict.fromkeys(one.case for one in expand(scenario, {}))
@@ -34,7 +35,7 @@ def caught() -> set[str]:
         for case in cases:
             said = trial(case, list(at_large.values()), identities=identities) if at_large else {}
             at_large = {name: mutant for name, mutant in at_large.items() if said.get(name) is None}
-            gc.freeze()  # what was imported on the way: collecting garbage between trials need not look at it again
+            gc.freeze()  # spares garbage collections between trials the modules imported so far
     return {mutant.name for mutant in mutants()} - set(at_large)
 
 
@@ -50,7 +51,7 @@ def test_edge_shapes_catch(mutant: Mutant, caught: set[str]) -> None:
 
 
 def test_a_scenario_that_cannot_see_a_mistake_says_so(attnbench: Command) -> None:
-    """One square case with equal heads and no mask sees no wrong mask, and no wrong head map."""
+    """A square case with equal heads and no mask reveals no wrong mask and no wrong head map."""
     finished = attnbench("check", "-a", "seqlen=64", "--sensitivity", "--json")
     facts = json.loads(finished.out)
     assert {"mean-of-v", "scale-missing", "zeros"}.isdisjoint(facts["blind_to"])

@@ -1,4 +1,4 @@
-"""The steps of mutants are right while none is replaced: a mutant's mistake is the one that it is named for."""
+"""Without a replaced step, the steps are correct, so a mutant's only mistake is the one that it is named for."""
 
 from __future__ import annotations
 

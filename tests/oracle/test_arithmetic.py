@@ -1,4 +1,4 @@
-"""The oracle's attention against the definition, written with loops over single numbers."""
+"""Compares the oracle's attention with the definition, written as loops over single numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.implementations.definition import sees
 
 
 def by_definition(case: Case, b: int, h: int) -> tuple[np.ndarray, np.ndarray]:
-    """Output (seqlen_q, head_dim_v) and LSE (seqlen_q,) of one head: sums of Python floats."""
+    """Return the output (seqlen_q, head_dim_v) and LSE (seqlen_q,) of one head, summed as Python floats."""
     g = h // (case.heads_q // case.heads_kv)
     q, k, v = (operand(case, name).astype(np.float64) for name in ("q", "k", "v"))
     table = operand(case, "relative_bias").astype(np.float64) if "relative_bias" in case.score_mods else None
@@ -81,7 +81,7 @@ def test_the_exact_gradients_are_those_of_finite_differences(fields: dict[str, o
     dout = torch.from_numpy(operand(case, "dout"))
 
     def loss(name: str, index: tuple[int, ...], step: float) -> float:
-        """<dout, out> with one input moved by a step."""
+        """Return <dout, out> with one input element moved by a step."""
         moved = {n: operand(case, n).copy() for n in ("q", "k", "v")}
         moved[name][index] += step
         with pytest.MonkeyPatch.context() as patch:
@@ -138,7 +138,7 @@ def test_heads_that_are_computed_together_give_what_each_gives(
 
 
 def _assert_same(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Up to the order of sums; where a row sees a single key, the variance of its error is nothing but their noise."""
+    """Compare up to the order of sums; for a row with a single key, the variance of its error is noise alone."""
     assert got.keys() == expected.keys()
     for name, tensor in expected.items():
         power, noise = (2, 1e-11) if name.endswith("_terms") else (1, 1e-14)

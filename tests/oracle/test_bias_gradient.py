@@ -1,4 +1,4 @@
-"""The gradient of a bias: by its definition, by finite differences, and judged on every shape of a bias."""
+"""The gradient of a bias against its definition and finite differences, and its verdicts for all shapes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def asked(**fields: Any) -> Case:
 
 
 def inputs_of(case: Case, flip_index: int = 0) -> Inputs:
-    """The case's own, with the signs of a flip."""
+    """Return the case's inputs with the signs of a flip index."""
     sinks = operand(case, "sinks") if "sink" in case.score_mods else np.zeros(case.heads_q)
     q, k, v, dout = (operand(case, name).astype(np.float64) for name in ("q", "k", "v", "dout"))
     of_keys, of_values = (signs(case, flip_index)[:, :, None, None] for signs in (score_signs, value_signs))
@@ -98,7 +98,7 @@ def test_it_follows_the_signs_of_timed_samples(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("axes", [":batch+heads", ":keys", ":batch+heads+queries+keys"])
 def test_a_sound_implementation_agrees_even_where_the_gradient_is_zero(dtype: str, axes: str) -> None:
-    """A bias that all keys share moves no weight: its gradient is the rounding errors alone."""
+    """A bias shared by all keys changes no weight, so its gradient consists of rounding errors alone."""
     name = "naive/torch" if dtype == "bfloat16" else "naive/numpy"
     one = Mutant("peer", "", None, implementation(name.replace("/", "_"), name))
     assert trial(asked(bias_file=f"random:1{axes}", seqlen_q=40, dtype=dtype), [one]) == {"peer": None}

@@ -1,4 +1,4 @@
-"""A verdict that could not have gone another way says so; one that could does not."""
+"""A verdict reports a gross mistake that it would have missed, and nothing if there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnbench.oracle.selection import select
 
 FIELDS: dict[str, Any] = {"heads_q": 2, "seqlen_q": 64, "seqlen_kv": 131}
 ROOM = {**FIELDS, "dtype": "bfloat16", "inputs": "large_logits"}
-"""Scores of several hundred, stored in bfloat16: off by a unit or more."""
+"""Scores of several hundred; stored in bfloat16, they have errors of 1 or more."""
 
 
 def blind(fields: dict[str, Any], *judged: str, stores_scores: bool = False) -> str | None:
@@ -43,7 +43,7 @@ def test_a_gradient_that_could_as_well_be_zero_is_told() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("inputs", ["normal", "needle", "constant", "ties", "tiny", "large_logits"])
 def test_what_is_right_is_no_mistake(inputs: str, dtype: str) -> None:
-    """With constant keys the mean of the values is the answer, and the gradient of the queries is zero."""
+    """With constant keys the answer is the mean of the values, and the gradient of the queries is zero."""
     assert blind({**FIELDS, "dtype": dtype, "inputs": inputs, "mode": "backward"}) is None
 
 

@@ -1,4 +1,4 @@
-"""Budgets of an LSE: one number for each row, so that the low-precision reference of few rows may have been lucky."""
+"""Budgets of an LSE, which is one number per row: for few rows, the reference's errors may be small by luck."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ DECODE = make_case(heads_q=2, seqlen_q=1, seqlen_kv=257, dtype="bfloat16")
 
 
 def ratio(case: Case, truth: Truth, lse: torch.Tensor) -> float:
-    """Error of an LSE over its budget, the larger of both measures."""
+    """Return the error of an LSE over its budget, the larger of both measures."""
     error = measure(lse, truth.answers["lse"], per_value=True)
     allowed = budget(case, "lse", truth.low_precision["lse"], truth.terms["lse"])
     return max(error.rel / allowed[0], error.max / allowed[1])
 
 
 def scores(case: Case, repetition: int) -> torch.Tensor:
-    """(heads, seqlen_q, seqlen_kv) in float64, of a batch of one."""
+    """Return the scores (heads, seqlen_q, seqlen_kv) in float64, for a batch of one."""
     q, k = (torch.from_numpy(operand(case, name, repetition)).double()[0] for name in ("q", "k"))
     return case.scale * q.bfloat16().double() @ k.bfloat16().double().mT
 
 
 def stored(numbers: torch.Tensor, bits: int, generator: torch.Generator) -> torch.Tensor:
-    """Rounded to so many bits of mantissa, each at a place of its own within half the spacing."""
+    """Simulate rounding to ``bits`` bits of mantissa: add a random error of up to half the spacing."""
     spacing = torch.exp2(torch.floor(torch.log2(numbers.abs())) - bits)
     return numbers + spacing * (torch.rand(numbers.shape, generator=generator, dtype=torch.float64) - 0.5)
 
 
 def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> None:
-    """torch.compile does so: of 200 sets of values 38 were beyond twice the errors of the low-precision reference."""
+    """torch.compile does so: 38 of 200 sets of values exceeded twice the errors of the low-precision reference."""
     generator = torch.Generator().manual_seed(0)
     worst, of_reference_alone = 0.0, 0
     for repetition in range(60):
@@ -52,7 +52,7 @@ def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> N
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_whoever_keeps_scores_in_float32_is_given_no_room_for_storing_them(dtype: str) -> None:
-    """Large scores move by more than any output is rounded, where they are stored in 16 bits."""
+    """Storing large scores in 16 bits moves them by more than the rounding of any output."""
     case = make_case(heads_q=2, seqlen_q=64, seqlen_kv=131, dtype=dtype, inputs="large_logits")
     kept, stored_too = (find_truth(case, select(case), 0, stores_scores=stores) for stores in (False, True))
     for name in ("out", "lse"):
@@ -84,7 +84,7 @@ def test_likely_is_what_sums_of_uniform_errors_hardly_ever_exceed() -> None:
 
 
 def test_likely_is_what_the_norms_of_rows_hardly_ever_exceed_though_each_be_one_error() -> None:
-    """Two keys that compete move a row along one line, so that its columns share a single error."""
+    """Two competing keys move a row along one line, so its columns share a single error."""
     generator = np.random.default_rng(0)
     answer = torch.full((3, 2), 0.5, dtype=torch.float64)
     deviations = torch.tensor([1e-3, 1e-3, 1e-5], dtype=torch.float64)

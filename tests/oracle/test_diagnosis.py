@@ -1,4 +1,4 @@
-"""The guess at a cause: what a mutant's output is said to be."""
+"""Guesses at the cause of a disagreement, for mutants whose mistake is known."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_cause_is_guessed(name: str, fields: dict[str, Any], sentence: str) 
 
 
 def guess_of(case: Case, name: str) -> str | None:
-    """The guess at the cause of a mutant's first result."""
+    """Return the guess at the cause of a mutant's first result."""
     worker = Worker(MUTANTS[name].implementation, repeat_ns=0)
     Prepare(case=case, device="cpu").serve(worker)
     FirstCalls().serve(worker)

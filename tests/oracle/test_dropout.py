@@ -1,4 +1,4 @@
-"""Dropout: the answer follows from what was kept, and what was kept must be random."""
+"""Dropout: the answer follows from the mask of kept weights, and that mask must be random."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {"batch": 2, "heads_q": 4, "seqlen_q": 64, "dropout": 0.
 def test_the_exact_answer_with_a_mask_is_the_definition(fields: dict[str, Any]) -> None:
     case = make_case(**{**SIZES, "dropout": 0.3, "mode": "backward", **fields})
     kept = np.random.default_rng(3).random((2, 4, 5, 7)) >= 0.3
-    kept[0, 1, 2] = False  # nothing is left of a row
+    kept[0, 1, 2] = False  # a row without any weight
     factors = torch.from_numpy(kept.reshape(8, 5, 7)).double() / 0.7
     (got,) = references(case, select(case), 0, [EXACT], kept=factors)
     sinks = operand(case, "sinks") if "sink" in case.score_mods else np.zeros(4)

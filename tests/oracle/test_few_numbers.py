@@ -1,4 +1,4 @@
-"""Sound kernels agree on few numbers too, where the reference may be exact by luck, and a sum may cancel."""
+"""Sound kernels also agree on few numbers, where the reference may be exact by luck, and sums may cancel."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ FEW: list[dict[str, Any]] = [
         "inputs": "constant",
     },
 ]  # fmt: skip
-"""In each of these, one to four in a hundred results of :func:`flash` were beyond twice the reference's errors."""
+"""In each of these, 1 to 4 % of the results of :func:`flash` exceeded twice the reference's errors."""
 
 
 def one_by_one(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` in float32, product after product."""
+    """Return ``a @ b``, summed in float32 one product at a time."""
     return torch.from_numpy(np.cumsum((a[:, :, None] * b[None]).numpy(), axis=1, dtype=np.float32)[:, -1])
 
 
 def flash(case: Case, repetition: int) -> dict[str, Tensor]:
-    """Every tensor of one head: weights are stored before they are divided, and so are gradients of scores."""
+    """Return every tensor of one head; weights, stored before the division, and gradients of scores are rounded."""
 
     def stored(tensor: Tensor) -> Tensor:
         return tensor.to(getattr(torch, case.dtype)).float()
@@ -59,7 +59,7 @@ def flash(case: Case, repetition: int) -> dict[str, Tensor]:
 
 
 def largest(case: Case, truth: Truth, got: dict[str, Tensor]) -> float:
-    """The largest error over its budget, of all tensors, by either measure."""
+    """Return the largest error over its budget, of all tensors and both measures."""
     found = 0.0
     for name, answer in truth.answers.items():
         error = measure(got[name], answer, per_value=name == "lse")
@@ -77,7 +77,7 @@ def test_a_sound_kernel_agrees_whatever_the_values(fields: dict[str, Any]) -> No
 @pytest.mark.parametrize("seqlen_kv", [1000, 4000, 16000])
 @pytest.mark.parametrize("fields", [{"inputs": "ties"}, {"inputs": "constant", "kv_cache": "latent"}])
 def test_keys_that_repeat_are_no_mistake(fields: dict[str, Any], seqlen_kv: int) -> None:
-    """Their terms are rounded alike, so that errors of sums over keys grow with the number of keys, not its root."""
+    """Equal terms have equal rounding errors, so errors of sums grow with the number of keys, not its square root."""
     mode = "forward" if "kv_cache" in fields else "forward_backward"
     case = make_case(heads_q=1, seqlen_q=4, seqlen_kv=seqlen_kv, head_dim=8, dtype="float32", mode=mode, **fields)
     assert max(largest(case, find_truth(case, select(case, n), n), flash(case, n)) for n in range(3)) < 0.8
@@ -86,7 +86,7 @@ def test_keys_that_repeat_are_no_mistake(fields: dict[str, Any], seqlen_kv: int)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["out", "dq", "dk", "dv"])
 def test_of_many_numbers_the_references_own_errors_count(dtype: str, name: str) -> None:
-    """Else budgets would be wider everywhere: the least of them is below what the reference shows."""
+    """The lower limit of the reference's errors is below its actual errors; otherwise all budgets would be wider."""
     case = make_case(heads_q=2, seqlen_q=96, head_dim=64, dtype=dtype, mode="forward_backward")
     truth = find_truth(case, select(case), 0)
     errors = [measure(other.answers[name], truth.answers[name], per_value=False) for other in _rounded(case)]

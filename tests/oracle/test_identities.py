@@ -1,4 +1,4 @@
-"""The oracle against identities that hold for attention, whatever its code: no second implementation is needed."""
+"""Checks the oracle by identities of attention, which need no second implementation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ close = torch.testing.assert_close
 
 
 def plane(seed: int = 0, *, hidden: bool = True, sink: float | None = None) -> Plane:
-    """Random tensors; every row sees some key."""
+    """Return a plane of random tensors in which every row sees a key."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -37,7 +37,7 @@ def plane(seed: int = 0, *, hidden: bool = True, sink: float | None = None) -> P
 
 
 def changed(p: Plane, **fields: Any) -> Plane:
-    """The same plane but for some tensors."""
+    """Return the plane with some tensors replaced."""
     import dataclasses
 
     return dataclasses.replace(p, **fields)

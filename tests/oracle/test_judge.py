@@ -1,4 +1,4 @@
-"""The judge accepts right outputs and refuses wrong ones, with a sentence."""
+"""The judge accepts correct outputs, and rejects wrong ones with a sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Change = Callable[[dict[str, torch.Tensor]], None]
 
 
 def judged(case: Case, change: Change | None = None, *, dtype: str | None = None) -> Judgement:
-    """Judge the answer itself, rounded to the dtype, after a change to it."""
+    """Judge the answer rounded to the dtype, after applying a change to it."""
     selection = select(case)
     truth = find_truth(case, selection, 0)
     outputs = {name: tensor.clone() for name, tensor in truth.answers.items()}

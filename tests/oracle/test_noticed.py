@@ -1,4 +1,4 @@
-"""The power that a verdict claims is the power that it has."""
+"""Verdicts notice the mistakes that they claim to notice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_error_of_one_row_is_noticed_from_there_on(dtype: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "seqlen"), [("bfloat16", 512), ("bfloat16", 4096), ("float16", 4096)])
 def test_dropped_keys_are_noticed_about_from_that_number_on(dtype: str, seqlen: int) -> None:
-    """All keys alike, so that their weights are."""
+    """All keys are equal, so their weights are, too."""
     lengths = {"seqlen_q": 32, "seqlen_kv": seqlen, "mask": "key_padding", "kv_lengths": [seqlen]}
     case = make_case(heads_q=1, dtype=dtype, inputs="constant", seed=3, **lengths)
     truth = find_truth(case, select(case), 0)

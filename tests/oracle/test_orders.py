@@ -1,4 +1,4 @@
-"""A budget covers sums in whatever order: which one it is, the processor and its library decide."""
+"""Budgets cover sums in any order, as the order depends on the processor and its library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Product = Callable[[Floats, Floats], Floats]
 
 
 def one_by_one(a: Floats, b: Floats) -> Floats:
-    """``a @ b`` in the type of both, product after product."""
+    """Return ``a @ b`` in their dtype, summed one product at a time."""
     total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     for column, row in zip(a.T, b, strict=True):
         total += column[:, None] * row
@@ -30,12 +30,12 @@ def one_by_one(a: Floats, b: Floats) -> Floats:
 
 
 def backwards(a: Floats, b: Floats) -> Floats:
-    """The same from the last product to the first."""
+    """Return ``a @ b``, summed from the last product to the first."""
     return one_by_one(a[:, ::-1], b[::-1])
 
 
 def in_lanes(a: Floats, b: Floats) -> Floats:
-    """In eight sums of every eighth product, which are added up at the end: a register's lanes."""
+    """Return ``a @ b`` as the total of eight sums of every eighth product, like the lanes of a register."""
     total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     for lane in range(8):
         total += one_by_one(a[:, lane::8], b[lane::8])
@@ -43,7 +43,7 @@ def in_lanes(a: Floats, b: Floats) -> Floats:
 
 
 def flash(case: Case, forward: Product, backward: Product) -> dict[str, Floats]:
-    """Every tensor of a batch of one, in the case's dtype; scores are computed anew for the backward pass."""
+    """Return every tensor of a batch of one, in the case's dtype; the backward pass recomputes scores."""
     q, k, v, dout = (operand(case, name)[0].astype(case.dtype) for name in ("q", "k", "v", "dout"))
     scale = q.dtype.type(case.scale)
     found: dict[str, list[Floats]] = {name: [] for name in ("out", "lse", "dq", "dk", "dv")}
@@ -66,7 +66,7 @@ def flash(case: Case, forward: Product, backward: Product) -> dict[str, Floats]:
 
 
 def largest(case: Case, truth: Truth, got: dict[str, Floats]) -> float:
-    """The largest error over its budget, of all tensors, by either measure."""
+    """Return the largest error over its budget, of all tensors and both measures."""
     found = 0.0
     for name, answer in truth.answers.items():
         error = measure(torch.from_numpy(got[name]).double(), answer, per_value=name == "lse")
@@ -87,7 +87,7 @@ SHAPES: list[dict[str, Any]] = [
 def test_a_pass_that_adds_up_in_another_order_than_the_one_before_agrees(
     shape: dict[str, Any], inputs: str, dtype: str
 ) -> None:
-    """DV of one query with large scores was 98 times what was allowed while all sums were to have one order."""
+    """While budgets assumed one order, dV of a query with large scores was 98 times its budget."""
     worst = 0.0
     for seed in range(5):
         case = make_case(heads_q=2, mode="backward", dtype=dtype, inputs=inputs, seed=seed, **shape)

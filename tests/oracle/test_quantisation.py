@@ -1,4 +1,4 @@
-"""Attention over stored K and V: judged by what they stand for; what storing them costs is told apart."""
+"""Quantised K and V: outputs are judged with the dequantised values; the error of quantising is a metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS: dict[str, object] = {"heads_q": 4, "heads_kv": 2, "seqlen_q": 3, "seqlen
 
 
 def by_loops(case: Case, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Attention in float64, number by number."""
+    """Return attention in float64, computed number by number."""
     q, group = operand(case, "q"), case.heads_q // case.heads_kv
     out = np.zeros((case.heads_q, case.seqlen_q, case.head_dim_v))
     for h in range(case.heads_q):
@@ -36,7 +36,7 @@ def by_loops(case: Case, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def verdict(case: Case, out: np.ndarray) -> OutputVerdict:
-    """The oracle's verdict on an output, (heads_q, seqlen_q, head_dim_v)."""
+    """Return the oracle's verdict on an output (heads_q, seqlen_q, head_dim_v)."""
     wanted = requests(case, select(case))["out"]
     stored = torch.from_numpy(out).to(getattr(torch, case.output_dtype))
     bits = stored.view(torch.int32 if case.dtype == "float32" else torch.int16)

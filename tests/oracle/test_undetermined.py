@@ -1,4 +1,4 @@
-"""NaN and inf among the inputs: hidden they change nothing, seen they leave no right answer."""
+"""NaN and inf among the inputs: hidden ones change nothing, and with visible ones the answer is undefined."""
 
 from __future__ import annotations
 

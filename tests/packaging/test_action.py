@@ -1,4 +1,4 @@
-"""``action.yml`` as a runner reads it: each step's script in its own shell, with the variables that a runner sets."""
+"""Runs ``action.yml`` like a runner: each step's script in its own shell, with the variables that a runner sets."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SCENARIO = 'stages = ["agreement"]\n[axes]\nseqlen = [32, 48]\n'
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """A runner of workflows, as far as the action needs one."""
+    """A minimal runner of workflows, with the features that the action needs."""
 
     folder: Path
 
     def __call__(self, **inputs: str) -> tuple[int, str]:
-        """Exit code of the last step that ran, and what the steps printed."""
+        """Run the action; return the exit code of the last step that ran, and all output."""
         action = yaml.safe_load((REPOSITORY / "action.yml").read_text())
         unknown = inputs.keys() - action["inputs"].keys()
         assert not unknown
@@ -60,7 +60,7 @@ class Runner:
 
     @staticmethod
     def _filled(text: str, values: dict[str, str]) -> str:
-        """With the values of expressions; a push has no pull request."""
+        """Replace expressions by their values; a push has no pull request."""
 
         def value(expression: re.Match[str]) -> str:
             scope, _, name = expression[1].partition(".")
@@ -69,13 +69,13 @@ class Runner:
         return re.sub(r"\$\{\{ (\S+) \}\}", value, text)
 
     def written(self, name: str) -> dict[str, str]:
-        """The lines ``NAME=value`` that steps have left for the runner."""
+        """Return the lines ``NAME=value`` that steps have written for the runner."""
         path = self.folder / name
         lines = path.read_text().splitlines() if path.exists() else []
         return dict(line.split("=", 1) for line in lines)
 
     def summary(self) -> str:
-        """The text that the page of the job shows."""
+        """Return the text of the job's page."""
         return (self.folder / "summary").read_text()
 
 

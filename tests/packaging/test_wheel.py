@@ -1,4 +1,4 @@
-"""The wheel holds one top-level name, and works where there is no checkout."""
+"""The wheel has one top-level name, and works without a checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    # Built from what git would hand out, so that a stray build folder in the checkout cannot leak into it.
+    # Built from the tracked files, so that a stray build folder in the checkout cannot leak into it.
     source = tmp_path_factory.mktemp("source")
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True, text=True

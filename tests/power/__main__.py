@@ -1,7 +1,7 @@
-"""``make gate-power``: gates on this machine, one of three with known faults, the others of unchanged code.
+"""``make gate-power``: runs gates on this machine, a third of them with known faults, the rest on unchanged code.
 
 ``python -m tests.power --gates 3`` appends a line for each to ``results/gate-power/gates.jsonl``, so that it can be
-stopped at any time and goes on where it was; ``--summary`` prints what all lines together say, as Markdown.
+stopped at any time and continued; ``--summary`` prints a summary of all lines as Markdown.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def main() -> int:
 
 
 def run_one(lines: Path, delta: str) -> None:
-    """One gate; its line is written when it is complete, and its run files are gone then.
+    """Run one gate; when it is complete, write its line and remove its run files.
 
-    A gate that breaks off leaves no line, but a sentence on stderr; the next one takes its place.
+    A gate that fails leaves no line, but a sentence on stderr; the next one takes its number.
     """
     number = len(lines.read_text().splitlines()) if lines.is_file() else 0
     kind = "faults" if number % 3 == 2 else "unchanged"
     folder = lines.parent / "now"
-    shutil.rmtree(folder, ignore_errors=True)  # of a gate that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a gate that was killed
     command = [
         sys.executable, "-m", "attnbench", "gate", str(HERE / "power.toml"), "--base", str(HERE / "base.py"),
         "--head", str(HERE / ("base.py" if kind == "unchanged" else "head.py")), "--measure-identical",
@@ -75,7 +75,7 @@ def run_one(lines: Path, delta: str) -> None:
 
 
 def line_of(result: dict[str, Any], folder: Path, number: int, kind: str, code: int) -> dict[str, Any]:
-    """One line of a gate: each cell's verdict beside those of other rules on the same samples."""
+    """Return the line of a gate: each cell's verdict, and those of other rules on the same samples."""
     first_two = [one for one in result["rounds"] if one["stage"] == "screen"][:2]
     runs = {side: [read_run(folder / one[side]) for one in first_two] for side in ("base", "head")}
     return {

@@ -1,4 +1,4 @@
-"""Other tools' rules on the same samples; each gets the data that the tool itself would take.
+"""Other tools' rules applied to the same samples; each gets the data that the tool itself would take.
 
 True is "slower". Rules and defaults: pytest-benchmark ``--benchmark-compare-fail`` (one process, one statistic);
 a plain rank-sum test; asv ``compare`` (rank-sum p < 0.002 and a factor of 1.1, samples of two processes pooled);
@@ -21,11 +21,11 @@ RESAMPLES = 2000
 
 
 def judge_by_others(base: Sequence[Samples], head: Sequence[Samples]) -> dict[str, bool]:
-    """By rule, whether head is called slower.
+    """Return, by rule, whether head is called slower.
 
     Args:
         base: samples of each process, in order.
-        head: the same.
+        head: samples of each process, in order.
     """
     one, other = np.asarray(base[0]), np.asarray(head[0])
     two_base, two_head = (
@@ -44,7 +44,7 @@ def judge_by_others(base: Sequence[Samples], head: Sequence[Samples]) -> dict[st
 
 
 def criterion(base: Samples, head: Samples) -> bool:
-    """A t test whose null distribution is bootstrapped from both together, and a 95 % interval above 1 % of noise."""
+    """Whether a t test, bootstrapped from both pooled, and a 95 % interval beyond 1 % of noise call head slower."""
     rng = np.random.default_rng(0)
     one, other = np.asarray(base), np.asarray(head)
     both = np.concatenate([one, other])

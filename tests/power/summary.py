@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Line = dict[str, Any]
 
 ENOUGH = {"unchanged": 40, "faults": 20}
-"""Gates of each kind from which on a rate means something."""
+"""Number of gates of each kind from which a rate is meaningful."""
 EXPECTED = {
     "5 % slower": ("time", {"slower"}),
     "10 % slower": ("time", {"slower"}),
@@ -24,12 +24,12 @@ EXPECTED = {
     "wrong": ("outcome", {"wrong"}),
     "lost dtype": ("outcome", {"lost"}),
 }
-"""By fault: the metric on which it must be found, and as what."""
+"""The metric on which each fault must be found, and the verdict."""
 CHANGED = {"slower", "faster", "bigger", "smaller", "wrong", "lost", "gained", "invalid"}
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """The tables of docs/gate-power.md."""
+    """Return the tables of docs/gate-power.md."""
     unchanged = [line for line in lines if line["kind"] == "unchanged"]
     faults = [line for line in lines if line["kind"] == "faults"]
     machines = len({line["machine_key"] for line in lines})
@@ -107,7 +107,7 @@ def _unchanged(lines: Sequence[Line], faults: Sequence[Line]) -> list[list[str]]
 
 
 def _bound(count: int, total: int) -> str:
-    """The bound that so few gates prove (Clopper and Pearson, one-sided)."""
+    """Return the upper bound of a rate that ``total`` gates prove (Clopper and Pearson, one-sided)."""
     if not total:
         return "nothing is known"
     highest = stats.binomtest(count, total, alternative="less").proportion_ci(0.95).high
@@ -115,13 +115,13 @@ def _bound(count: int, total: int) -> str:
 
 
 def _fault_of(line: Line, verdict: dict[str, Any]) -> str | None:
-    """The fault of the cell that a verdict is on."""
+    """Return the fault in a verdict's cell, or ``None``."""
     key = (verdict["case_id"], verdict["implementation"])
     return next((o["fault"] for o in line["others"] if (o["case_id"], o["implementation"]) == key), None)
 
 
 def _of_fault(lines: Sequence[Line], fault: str) -> list[list[dict[str, Any]]]:
-    """Trial by trial, the verdicts on a cell that has the fault."""
+    """Return the verdicts of each trial: of a cell with the fault in one gate."""
     return [
         [v for v in line["verdicts"] if (v["case_id"], v["implementation"]) == (o["case_id"], o["implementation"])]
         for line in lines

@@ -1,4 +1,4 @@
-"""The figures of docs/gate-power.md, and other tools' rules, on numbers whose answer is known."""
+"""The figures of docs/gate-power.md, and other tools' rules, for numbers with a known answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.power.summary import summary
 def line(
     kind: str, verdict: str, fault: str | None = None, detectable: float = 0.04, ratio: float = 1.0
 ) -> dict[str, Any]:
-    """A gate with one cell."""
+    """Return the line of a gate with one cell."""
     said: dict[str, Any] = {"case_id": "c", "implementation": "i", "metric": "time", "verdict": verdict}
     said |= {"detectable": detectable, "ratio": ratio}
     return {

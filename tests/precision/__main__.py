@@ -1,9 +1,9 @@
-"""``make precision``: how much the figures of attnbench and of its peers differ from run to run, for a second of time.
+"""``make precision``: measures how much the figures of attnbench and its peers vary between runs, per second of time.
 
-``python -m tests.precision --repeats 20`` has each tool time the same callables, in fresh processes and turns, and
-appends a line for each to ``results/precision/repeats.jsonl``, so that it can be stopped at any time and goes on where
-it was; ``--summary`` prints what all lines together say. Nothing else should run meanwhile; ``--busy`` keeps one core
-busy on purpose.
+``python -m tests.precision --repeats 20`` has each tool time the same callables, in turn and in fresh processes, and
+appends a line for each to ``results/precision/repeats.jsonl``, so that it can be stopped at any time and continued;
+``--summary`` prints a summary of all lines. Nothing else should run meanwhile; ``--busy`` keeps one core busy on
+purpose.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 RESULTS = REPOSITORY / "results" / "precision" / "repeats.jsonl"
 PYPERF_EVERY = 5
-"""pyperf takes a minute, so it has a turn in every fifth repeat only."""
+"""pyperf takes a minute, so it runs only in every fifth repeat."""
 
 
 def main() -> int:
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def repeat(number: int, results: Path, *, busy: bool) -> None:
-    """Each tool once, in an order of its own."""
+    """Run each tool once, in an order that depends on the repeat."""
     tools = ["attnbench"] if busy else [name for name in TOOLS if name != "pyperf --fast" or number % PYPERF_EVERY == 0]
     random.shuffle(tools)
     for name in tools:
@@ -73,7 +73,7 @@ def repeat(number: int, results: Path, *, busy: bool) -> None:
 
 
 def by_attnbench(folder: Path, *asked: str | Path) -> dict[str, Any]:
-    """Values with intervals, and ratios to the baseline with theirs."""
+    """Return attnbench's values and ratios to the baseline, both with intervals."""
     path = folder / "run.jsonl"
     kernels = HERE / "precision_kernels.py"
     run("attnbench", "run", *(asked or AXES), "--plugin", kernels, "-i", "^precision/", "--out", path)
@@ -91,7 +91,7 @@ def by_attnbench(folder: Path, *asked: str | Path) -> dict[str, Any]:
 
 
 def by_pytest_benchmark(folder: Path) -> dict[str, Any]:
-    """In a folder without this repository's conftest."""
+    """Return pytest-benchmark's values, measured in a folder without this repository's conftest."""
     (folder / "test_speed.py").write_text((HERE / "with_pytest_benchmark.py").read_text())
     (folder / "pytest.ini").write_text("[pytest]\n")
     run("pytest", "-q", "-p", "no:cacheprovider", folder, f"--benchmark-json={folder / 'found.json'}")
@@ -100,12 +100,12 @@ def by_pytest_benchmark(folder: Path) -> dict[str, Any]:
 
 
 def by_torch_timer(folder: Path) -> dict[str, Any]:
-    """With its default: blocks until 0.2 s are over."""
+    """Return the values of torch's timer with its default minimum of 0.2 s."""
     return {"ns": json.loads(run("tests.precision.with_torch_timer"))}
 
 
 def by_pyperf(folder: Path) -> dict[str, Any]:
-    """With ``--fast``."""
+    """Return pyperf's values with ``--fast``."""
     import pyperf
 
     out = folder / "found.json"
@@ -124,7 +124,7 @@ TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def run(module: str, *arguments: str | Path) -> str:
-    """A module as a command in a fresh process; what it prints."""
+    """Run a module in a fresh process, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)], check=True, capture_output=True, text=True,
         cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},

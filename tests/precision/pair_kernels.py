@@ -1,4 +1,4 @@
-"""One kernel under four names: each two of them are an A/A pair."""
+"""One kernel under four names; any two of them are an A/A pair."""
 
 from __future__ import annotations
 

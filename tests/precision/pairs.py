@@ -1,8 +1,8 @@
-"""``make aa``: how often a run calls two names of one kernel different, at default settings.
+"""``make aa``: measures how often a run calls two names of one kernel different, at default settings.
 
-``python -m tests.precision.pairs --runs 7`` runs one kernel under four names over five lengths, 30 pairs a run, and
-appends a line for each run to ``results/precision/pairs.jsonl``, so that it can be stopped at any time and goes on
-where it was. Nothing else should run meanwhile; ``--busy`` keeps one core busy on purpose. A run takes about a minute.
+``python -m tests.precision.pairs --runs 7`` runs one kernel under four names at five lengths, 30 pairs per run, and
+appends a line for each run to ``results/precision/pairs.jsonl``, so that it can be stopped at any time and continued.
+Nothing else should run meanwhile; ``--busy`` keeps one core busy on purpose. A run takes about a minute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ AXES = ("-a", "seqlen=64,128,256,512,1024", "-a", "heads=8", "-a", "head_dim=64"
 
 
 class Seen(TypedDict):
-    """A pair: its names, its case's length, the ratio with its interval, and what it is called."""
+    """A pair: its names, the length of its case, the ratio with its interval, and the verdict."""
 
     names: tuple[str, str]
     seqlen: int
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def pairs_of(found: RunFile) -> Iterator[Seen]:
-    """Each two cells of a case, as the views compare them."""
+    """Yield every pair of cells of a case, compared as in the views."""
     timed = [cell for cell in cells_of(found) if cell.timing is not None]
     for group in grouped(timed, lambda cell: cell.case_id).values():
         for one, other in itertools.combinations(sorted(group, key=lambda cell: cell.implementation), 2):

@@ -1,4 +1,4 @@
-"""The callables that every tool times: attention of 512 tokens and 8 heads, in three ways."""
+"""The callables that every tool times: attention of 512 tokens and 8 heads, computed in three ways."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Array = NDArray[np.float32]
 
 
 def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """One operator of torch."""
+    """Attention by one torch operator."""
     return torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
 
 def unfused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Three operators of torch."""
+    """Attention by three torch operators."""
     return torch.softmax(q @ k.transpose(-1, -2) * 0.125, -1) @ v
 
 
 def by_numpy(q: Array, k: Array, v: Array) -> Array:
-    """NumPy."""
+    """Attention in NumPy."""
     scores = q @ k.swapaxes(-1, -2) * np.float32(0.125)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     answer: Array = weights / weights.sum(-1, keepdims=True) @ v
@@ -39,7 +39,7 @@ KERNELS: dict[str, Callable[..., Any]] = {"fused": fused, "unfused": unfused, "b
 
 
 def operands(name: str) -> list[Any]:
-    """Q, K and V of a kernel."""
+    """Return Q, K and V for a kernel."""
     drawn = np.random.default_rng(0).standard_normal((3, *SHAPE), np.float32)
     return [one if name == "by-numpy" else torch.from_numpy(one) for one in drawn]
 

@@ -1,4 +1,4 @@
-"""Summary of repeated runs: the scatter of figures for the time that they take, and how often intervals hold."""
+"""Summarises repeated runs: the scatter of figures per second of time, and the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 BASELINE = "unfused"
-"""The callable that all ratios are relative to."""
+"""The callable to which all ratios are relative."""
 
 ABOUT = """\
 `make precision`, on {machine}. Each tool times the same three callables (attention of 512 tokens and 8 heads in
@@ -29,13 +29,13 @@ names are an A/A pair: of 20, intervals of 95 % may call one different. The raw 
 
 
 def page(lines: Sequence[Line], of_pairs: Sequence[Line], machine: str) -> str:
-    """The page, as Markdown."""
+    """Return the page as Markdown."""
     tables = [ABOUT.format(machine=machine), "", *precision(lines), "", *coverage(lines), ""]
     return "\n".join(["# Precision", "", *tables, *([PAIRS_ABOUT, "", *pairs(of_pairs), ""] if of_pairs else [])])
 
 
 def precision(lines: Sequence[Line]) -> Iterator[str]:
-    """A table of tools: wall time, scatter of each callable's figure, and both together."""
+    """Yield a table of tools: wall time, scatter of each callable's figure, and both combined."""
     yield "| tool | repeats | wall time of a run | scatter of figures | scatter × √(wall time / 1 s) |"
     yield "|---|---|---|---|---|"
     for tool in dict.fromkeys(line["tool"] for line in lines):
@@ -50,12 +50,12 @@ def precision(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def scatter(values: Sequence[float]) -> float:
-    """Standard deviation of logarithms: the scatter as a share."""
+    """Return the standard deviation of the logarithms, which is the relative scatter."""
     return statistics.stdev(map(math.log, values))
 
 
 def coverage(lines: Sequence[Line]) -> Iterator[str]:
-    """A table of how many intervals hold the figure of the next run, and of any other run."""
+    """Yield a table of the shares of intervals that contain the figure of the next run, and of any other run."""
     yield "| attnbench | intervals | half-width, median | hold the next run's figure | hold another run's |"
     yield "|---|---|---|---|---|"
     for busy, where in ((False, "alone"), (True, "beside a busy core")):
@@ -84,7 +84,7 @@ def coverage(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def pairs(lines: Sequence[Line]) -> Iterator[str]:
-    """A table of how many A/A pairs were called different."""
+    """Yield a table of the A/A pairs that were called different."""
     yield "| A/A pairs | runs | pairs | called different | half-width of a ratio, median |"
     yield "|---|---|---|---|---|"
     for busy, where in ((False, "alone"), (True, "beside a busy core")):

@@ -11,7 +11,7 @@ from tests.precision.summary import coverage, pairs, precision, scatter
 
 
 def line(number: int, *, busy: bool = False, reach: float = 0.1) -> dict[str, Any]:
-    """Run by run 1 % slower; its interval is ``reach`` to both sides, as a logarithm."""
+    """Return a line that is 1 % slower with each run; its interval extends by ``reach`` on a log scale."""
     ns = 1e6 * math.exp(0.01 * number)
     interval = [ns * math.exp(-reach), ns * math.exp(reach)]
     return {

@@ -1,4 +1,4 @@
-"""pyperf on the callables; its own options follow."""
+"""Times the callables with pyperf, which takes its own options."""
 
 from __future__ import annotations
 

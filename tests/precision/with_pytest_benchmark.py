@@ -1,4 +1,4 @@
-"""pytest-benchmark on the callables."""
+"""Times the callables with pytest-benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.utils.benchmark on the callables: medians in nanoseconds, as JSON."""
+"""Times the callables with torch.utils.benchmark, and prints medians in nanoseconds as JSON."""
 
 from __future__ import annotations
 

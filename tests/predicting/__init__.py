@@ -1,1 +1,1 @@
-"""Predictions of calls on many ranks."""
+"""Tests of predictions for calls on many ranks."""

@@ -27,7 +27,7 @@ _MTU = 65000
 
 
 def unavailable() -> str | None:
-    """Why there is no such network here, or ``None``."""
+    """Return why there can be no such network here, or ``None``."""
     missing = [name for name in ("unshare", "ip", "tc") if shutil.which(name) is None]
     if missing:
         return f"{missing[0]} is not installed"
@@ -39,12 +39,12 @@ def unavailable() -> str | None:
 
 
 def within(rate: str, delay_ms: float, command: list[str]) -> list[str]:
-    """The command line that runs a command in such a network."""
+    """Return the command line that runs a command in such a network."""
     return [sys.executable, "-m", "tests.predicting.slow_network", rate, str(delay_ms), *command]
 
 
 def main() -> int:
-    """Enter the namespace, set it up, run the command."""
+    """Enter a namespace, set up the network, and run the command."""
     rate, delay_ms, *command = sys.argv[1:]
     if os.environ.get("ATTNBENCH_SLOW_NETWORK") != str(os.getppid()):
         again = ["unshare", "--net", "--", sys.executable, "-m", "tests.predicting.slow_network", *sys.argv[1:]]
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _add_device(delay_s: float) -> None:
-    """Have what this machine sends to its address leave through a device, and come back through it."""
+    """Route packets to this machine's own address out through a TUN device and back."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
     for line in (
@@ -74,7 +74,7 @@ def _add_device(delay_s: float) -> None:
         "ip rule del pref 0",
     ):
         subprocess.run(line.split(), check=True)
-    Path("/proc/sys/net/ipv4/tcp_slow_start_after_idle").write_text("0")  # as on machines that compute together
+    Path("/proc/sys/net/ipv4/tcp_slow_start_after_idle").write_text("0")  # as on machines of a cluster
     for name, value in (("accept_local", "1"), ("rp_filter", "0")):
         for where in ("all", DEVICE):
             Path(f"/proc/sys/net/ipv4/conf/{where}/{name}").write_text(value)

@@ -1,4 +1,4 @@
-"""The model on cells whose alpha, beta, kappa and law of compute are known."""
+"""The model, fitted to cells with known alpha, beta, kappa and compute law."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LENGTHS = (512, 1024, 2048, 4096)
 
 
 def ring(length: int, ranks: int) -> Work:
-    """The sends of a ring: messages that a step of the compute hides, of a size that does not depend on the ranks."""
+    """Return the work of a ring, whose messages are hidden by compute and do not depend on the number of ranks."""
     hidden = Sends(bytes=(ranks - 1) * 1024 * length, rounds=ranks - 1, behind=(ranks - 1) / ranks)
     return Work(ranks=ranks, flops=256.0 * length**2, sends=(hidden,) if ranks > 1 else ())
 
 
 def exchange(length: int, ranks: int) -> Work:
-    """The sends of an all-to-all, which nothing hides."""
+    """Return the work of an all-to-all, which nothing hides."""
     return Work(ranks=ranks, flops=256.0 * length**2, sends=(Sends(bytes=(ranks - 1) * 512 * length, rounds=4),))
 
 
 def true_ns(work: Work, kappa: float = KAPPA, beta: float = BETA) -> tuple[float, float, float]:
-    """Compute, communication, and what of it is exposed, by hand."""
+    """Return compute, communication and exposed communication, worked out by hand."""
     compute = float(LAW @ work.terms)
     if not work.sends:
         return compute, 0.0, 0.0
@@ -47,7 +47,7 @@ def true_ns(work: Work, kappa: float = KAPPA, beta: float = BETA) -> tuple[float
 
 
 def measured(works: list[Work], noise: float = 0.0, seed: int = 0, beta: float = BETA) -> list[Measured]:
-    """Cells of these calls, whose times vary by the noise."""
+    """Return cells of these calls with noisy times."""
     rng = np.random.default_rng(seed)
     cells = []
     for work in works:
@@ -98,7 +98,7 @@ def test_ranks_that_were_held_out_are_predicted(ranks: int) -> None:
 
 
 def test_another_link_takes_the_place_of_the_fitted_one() -> None:
-    """Ten times as slow: what compute has hidden is exposed, but for the time of that compute."""
+    """At a tenth of the speed, hidden communication becomes exposed, except for the time of the compute."""
     law, network, rng = fitted(measured(FEW))
     slow = network.over(latency_ns=None, bytes_per_ns=0.1 / BETA)
     assert_is(predict(law, slow, ring(4096, 2), rng), ring(4096, 2), beta=10 * BETA)
@@ -130,7 +130,7 @@ def test_intervals_hold_the_truth_of_held_out_ranks_as_often_as_they_say() -> No
         law, network, rng = fitted(measured(FEW, noise=0.05, seed=seed), seed)
         time = predict(law, network, ring(4096, 8), rng).time_ns
         held += time.low <= truth[0] + truth[2] <= time.high
-        assert time.high / time.low < 2  # or it says nothing
+        assert time.high / time.low < 2  # otherwise it would say nothing
     assert held >= 51
 
 

@@ -1,4 +1,4 @@
-"""``attnbench predict``: from run files to a table, and nowhere else."""
+"""``attnbench predict``: predictions come from run files, and enter only their own table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def case_of(length: int) -> Case:
 
 
 def cell(name: str, length: int, ranks: int, **given: Any) -> dict[str, Any]:
-    """A cell of ranks: 0.01 ns for each FLOP, 2 ns for each byte, a latency of 10 µs, and nothing is hidden."""
+    """Return a cell of several ranks: 0.01 ns per FLOP, 2 ns per byte, 10 µs of latency, and nothing hidden."""
     case = case_of(length)
     formula = implementation(name).sends_hook
     assert formula is not None

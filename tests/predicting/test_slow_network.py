@@ -1,4 +1,4 @@
-"""The slow network, by what it cannot be faster than."""
+"""The slow network is not faster than its rate and delay allow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Predictions beside measurements over slow networks: ``python -m tests.predicting.truth [FOLDER]``.
+"""Compares predictions with measurements over slow networks: ``python -m tests.predicting.truth [FOLDER]``.
 
-The fit sees 2 ranks over one bandwidth. What is compared are other bandwidths, a latency, and 4 ranks. Sequences are
-short and many, so that the links decide.
+The fit sees 2 ranks over one bandwidth. Compared are other bandwidths, a latency, and 4 ranks. Batches of many short
+sequences make communication dominate.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CELLS = (
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network, and the ranks that are on it."""
+    """A network and its number of ranks."""
 
     rate: str
-    """The bandwidth in the words of tc."""
+    """The bandwidth in the syntax of tc."""
     bandwidth: str
     delay_ms: int = 0
     ranks: int = 2
@@ -41,11 +41,11 @@ class Network:
 
     @property
     def round_ms(self) -> int:
-        """A round of gloo's goes there and back: the receiver says that it is ready, then the data come."""
+        """Return the time of a round of gloo, two delays: the receiver reports that it is ready, then data arrive."""
         return 2 * self.delay_ms
 
     def measure(self, folder: Path) -> Path:
-        """A run over it."""
+        """Measure a run over the network, and return its file."""
         out = folder / f"{self.rate}-{self.delay_ms}-{self.ranks}.jsonl"
         line = [
             sys.executable,
@@ -71,7 +71,7 @@ UNSEEN = (
 
 
 def measured_ns(run: Path) -> dict[tuple[str, int], tuple[float, float]]:
-    """Communication alone, and what is exposed of it, by implementation and length, of the cells that are ok."""
+    """Return communication and its exposed part by implementation and length, for cells with the status ok."""
     cells = attnbench.load(run)
     cells = cells[cells["status"] == "ok"]
     names = cells["implementation"].str.partition("@")[0]
@@ -81,7 +81,7 @@ def measured_ns(run: Path) -> dict[tuple[str, int], tuple[float, float]]:
 
 
 def compare(seen: Path, network: Network, folder: Path) -> None:
-    """Print a line for each cell, and the median of absolute errors."""
+    """Print a line per cell, and the median of absolute errors."""
     measured = measured_ns(network.measure(folder))
     predicted = attnbench.predict(
         seen, ranks=network.ranks, bandwidth=network.bandwidth, seqlen="32,64,96,128", link="shared",

@@ -1,4 +1,4 @@
-"""Profiles of planted kernels, each taken in a worker of its own."""
+"""Profiles of planted kernels, each taken in its own worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Take = Callable[[str, int], Profiled]
 
 @pytest.fixture(scope="module")
 def take(tmp_path_factory: pytest.TempPathFactory) -> Take:
-    """Take the profile of an implementation in ``planted_profile.py`` with so many threads."""
+    """Return a function that profiles an implementation in ``planted_profile.py`` with a number of threads."""
     folder: Path = tmp_path_factory.mktemp("numba")
 
     @functools.cache

@@ -1,4 +1,4 @@
-"""Products on other threads are told by what the thread that makes the calls multiplies then."""
+"""Products on other threads have the phase of the calling thread's products at that time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAIN, OTHER = 1, 2
     [
         ((90, Phase.GRADIENTS), (110, Phase.GRADIENTS), Phase.GRADIENTS),
         ((90, Phase.QK), (110, Phase.PV), Phase.PRODUCTS),  # between two of them
-        ((90, Phase.SOFTMAX), (110, Phase.SOFTMAX), Phase.PRODUCTS),  # it multiplies nothing
+        ((90, Phase.SOFTMAX), (110, Phase.SOFTMAX), Phase.PRODUCTS),  # the caller multiplies nothing
         ((10, Phase.QK), (110, Phase.QK), Phase.PRODUCTS),  # too long ago
     ],
 )
@@ -39,7 +39,7 @@ def test_products_of_other_threads_are_those_of_the_callers(
 
 
 class Space:
-    """Functions of one library, each 4 KiB long; those from 0x2000 on have no names."""
+    """An address space with one library, whose functions are 4 KiB long and unnamed from 0x2000 on."""
 
     span = (0x1000, 0x9000)
 
@@ -55,7 +55,7 @@ class Space:
 
 
 def sampled(monkeypatch: pytest.MonkeyPatch, told: dict[int, Phase], *stacks: tuple[int, ...]) -> list[Attributed]:
-    """The phase of samples with such an address, and such words on the stack."""
+    """Return samples with these addresses and stack words, attributed to phases."""
 
     class Told:
         def __init__(self, space: Space) -> None:

@@ -1,4 +1,4 @@
-"""Counters are read before and after calls, and added up over threads; where there are none, the reason is told."""
+"""Counters are read before and after calls, and summed over threads; if there are none, the reason is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], int]:
-    """Two threads; of each, event e has counted 1000 + e before and ten more for each reading."""
+    """Make two threads, on each of which event e starts at 1000 + e and grows by ten with each reading."""
     tasks = tmp_path / "task"
     for thread in ("7", "8"):
         (tasks / thread).mkdir(parents=True)

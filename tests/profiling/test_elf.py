@@ -1,4 +1,4 @@
-"""Names of functions, as the linker wrote them; damaged files are refused."""
+"""Names of functions in ELF files; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnbench.profiling.code.mappings import executable
 
 
 def libc() -> Path:
-    """The C library of this process."""
+    """Return the path of this process's C library."""
     return next(mapping.path for mapping in executable() if "libc.so" in mapping.name or "libc-" in mapping.name)
 
 
@@ -62,7 +62,7 @@ def test_names_of_c_plus_plus_are_written_out() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A small library, compiled here."""
+    """Compile a small library."""
     folder = tmp_path_factory.mktemp("elf")
     source = folder / "a.c"
     source.write_text("int planted(int x) { return x + 1; }\n")

@@ -1,4 +1,4 @@
-"""Operators of torch lie within the calls that ran them, on the clock of the samples."""
+"""torch operators are assigned to the calls that ran them, on the clock of the samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench.profiling.operators import NoOperatorsError, OperatorClock, Torch
 
 MARK = "attnbench call"
 EVENTS = [
-    TorchEvent("aten::empty", 1, 5.0, 6.0),  # of the inputs, before any call
+    TorchEvent("aten::empty", 1, 5.0, 6.0),  # for the inputs, before any call
     TorchEvent(MARK, 1, 10.0, 20.0),
     TorchEvent("aten::mul", 1, 11.0, 19.0),
     TorchEvent("aten::empty", 1, 12.0, 13.0),
@@ -44,7 +44,7 @@ def test_torchs_own_operators_lie_within_the_calls_that_run_them() -> None:
             starts.append(time.monotonic_ns())
             run()
             ends.append(time.monotonic_ns())
-        numbers.exp()  # of no call
+        numbers.exp()  # outside of calls
     found = clock.operators(starts)
     names = [one.name for one in found]
     assert names.count("aten::matmul") == 3

@@ -1,4 +1,4 @@
-"""Samples of threads, and what is said where the system refuses them."""
+"""Samples of threads, and the messages if the system refuses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PERIOD_NS, STACK_BYTES = 1_000_000, 4096
 
 
 def refusing(number: int) -> Callable[[Any, int], int]:
-    """A system that refuses every event."""
+    """Return an opener that refuses every event with an error number."""
 
     def opener(attribute: Any, thread: int) -> int:
         raise OSError(number, os.strerror(number))
@@ -48,7 +48,7 @@ def test_a_refusal_is_a_sentence_with_what_to_do(number: int, said: str) -> None
 
 @pytest.fixture
 def sampler() -> Sampler:
-    """A sampler, where this machine lets one be."""
+    """Return a sampler, or skip the test if this machine refuses one."""
     try:
         with Sampler(PERIOD_NS, STACK_BYTES):
             pass
@@ -58,7 +58,7 @@ def sampler() -> Sampler:
 
 
 def spin(seconds: float) -> None:
-    """Use the processor for so long."""
+    """Use the processor for ``seconds``."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
@@ -67,7 +67,7 @@ def spin(seconds: float) -> None:
 def test_threads_are_sampled_in_proportion_to_their_processor_time(sampler: Sampler) -> None:
     later = threading.Thread(target=spin, args=(0.2,))
     with sampler:
-        later.start()  # it begins while samples are taken
+        later.start()  # starts while samples are taken
         spin(0.2)
         later.join()
     here = [one for one in sampler.samples if one.thread == threading.get_native_id()]
@@ -87,7 +87,7 @@ def test_samples_lie_within_the_time_in_which_they_were_taken(sampler: Sampler) 
 
 
 def test_without_the_kernel_user_code_alone_is_sampled() -> None:
-    """A process without privileges is allowed no more."""
+    """Without privileges, no more is allowed."""
 
     def opener(attribute: Any, thread: int) -> int:
         if not int.from_bytes(bytes(attribute)[40:48], "little") & 1 << 5:
@@ -147,7 +147,7 @@ def test_a_filter_of_a_container_is_a_refusal_and_no_crash() -> None:
 
 
 def test_an_attribute_is_as_long_as_its_first_words_say() -> None:
-    """PERF_ATTR_SIZE_VER8; a kernel that is older takes a shorter one and refuses what it does not know."""
+    """PERF_ATTR_SIZE_VER8; older kernels take a shorter one, and refuse fields that they do not know."""
     seen: list[bytes] = []
 
     def opener(attribute: Any, thread: int) -> int:

@@ -1,4 +1,4 @@
-"""Names of compiled code from the file that its library writes for perf."""
+"""Names of compiled code, read from the file that a library writes for perf."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_file_is_read_once_and_nobody_elses_is(monkeypatch: pytest.MonkeyPat
 
 
 def test_openvinos_two_products_are_told_apart() -> None:
-    """Equal products take about equal times: were they one kernel, or not named, one of them would have none."""
+    """Equal products take similar times; if both had one name or none, one would have no time."""
     pytest.importorskip("openvino")
     worker = LOCAL_HOST.start_worker(1, {**worker_environment(1), **NAMING_VARIABLES})
     try:

@@ -1,4 +1,4 @@
-"""Comments name the phases of lines."""
+"""Comments in a source name the phases of its lines."""
 
 from __future__ import annotations
 

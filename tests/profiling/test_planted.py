@@ -1,4 +1,4 @@
-"""Planted work comes back: shares of work, a sleep, an allocation."""
+"""Planted work shows in profiles: shares of work, a sleep, an allocation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POINTS = 0.03
 
 
 def require_seven_of_ten(found: Profiled, one: Phase, other: Phase) -> None:
-    """Require that ``one`` is 70 % of both, within three points or what so few samples can tell on a busy machine."""
+    """Require that ``one`` is 70 % of both, within three points, or more if few samples were taken."""
     both = found.by_phase[one] + found.by_phase[other]
     assert found.by_phase[one] / both == pytest.approx(0.7, abs=max(POINTS, 3 * (0.7 * 0.3 / both) ** 0.5))
 
@@ -48,7 +48,7 @@ def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take:
 
 
 def test_threads_that_python_starts_have_lines_of_their_own(take: Take) -> None:
-    """Not the line that waits for them; how many samples each has depends on when the sampler finds it."""
+    """Samples are not on the line that waits; their number depends on when the sampler finds a thread."""
     found = take("planted/threads", 1)
     assert found.by_phase[Phase.QK] > found.by_phase[Phase.PV] > 0
     assert found.by_phase[Phase.QK] + found.by_phase[Phase.PV] > 0.8 * found.samples

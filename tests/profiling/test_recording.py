@@ -1,4 +1,4 @@
-"""Which sources are an implementation's."""
+"""Which sources belong to an implementation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wrapped(q: Any) -> Any:
 
 
 class Instance:
-    """One that can be called."""
+    """A class with callable instances."""
 
     def __call__(self, q: Any) -> Any:
         return q

@@ -1,4 +1,4 @@
-"""Small models whose attention other implementations compute."""
+"""Small models whose attention is replaced by implementations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def kernel(q, k, v, case):
 
 
 class Block(nn.Module):
-    """Self-attention as people write it, with a residual."""
+    """Typical self-attention with a residual connection."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -54,5 +54,5 @@ class Model(nn.Module):
 
 
 def tokens(seqlen: int = 24, batch: int = 2) -> Tensor:
-    """Inputs of a model."""
+    """Return inputs for a model."""
     return torch.randn(batch, seqlen, WIDTH, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""``attnbench use``: a program runs with an implementation, and with ``--verify`` is compared with itself."""
+"""``attnbench use`` runs a program with an implementation; ``--verify`` compares it with the unchanged program."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_program_runs_with_an_implementation_and_keeps_its_output_and_code(att
 
 
 def test_a_program_is_compared_with_itself(attnbench: Command, script: str) -> None:
-    """A step of training changes the weights, and so the outputs of the next step."""
+    """A training step changes the weights, and therefore the outputs of the next step."""
     done = attnbench.process("use", "numba/flash", "--verify", "--rounds", "2", "-f", "json", "--", script)
     assert done.code == 0, done.err
     said, _, answer = done.out.partition("\n")

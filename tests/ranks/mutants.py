@@ -1,4 +1,4 @@
-"""Known-wrong implementations of several ranks: a ring with one thing replaced; ranks that die, hang or misbehave."""
+"""Known-wrong implementations of several ranks: rings with one part replaced; ranks that die, hang or misbehave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DECLARED: dict[str, Any] = {
 
 
 def copied() -> ModuleType:
-    """The ring's module once more, to be changed."""
+    """Return a new copy of the ring's module, to be changed."""
     found = importlib.util.find_spec("attnbench.implementations.ranks.ring")
     assert found is not None
     assert found.loader is not None
@@ -38,7 +38,7 @@ def copied() -> ModuleType:
 
 
 def ring_of(name: str, module: ModuleType, **replaced: Any) -> Implementation:
-    """A ring in whose module these names mean something else; the harness knows it by its own ``tokens``."""
+    """Return a ring in whose module these names are replaced; the harness uses its own ``tokens``."""
     tokens = module.tokens
     vars(module).update(replaced)
     made = attention(name, returns_lse=True, **DECLARED)(module.ring.call)
@@ -50,7 +50,7 @@ def ring_of(name: str, module: ModuleType, **replaced: Any) -> Implementation:
 
 
 def averaged(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
-    """Both count the same, however much weight their keys have."""
+    """Average two partial outputs, whatever the weights of their keys."""
     import torch
 
     is_first = torch.isneginf(lse)[..., None]
@@ -58,21 +58,21 @@ def averaged(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[
 
 
 def swapped(case: Case, seqlen: int, rank: int, ranks: int) -> list[int]:
-    """The late chunk before the early one."""
+    """Return a rank's tokens with the late chunk before the early one."""
     held = list(copied().tokens(case, seqlen, rank, ranks))
     early = len(range(rank * seqlen // (2 * ranks), (rank + 1) * seqlen // (2 * ranks)))
     return [*held[early:], *held[:early]] if "causal" in case.mask_kinds else held
 
 
 def without_last_step(case: Case, operands: Any) -> Any:
-    """The keys that come last are not looked at."""
+    """Leave out the keys that arrive last."""
     plan = copied().prepare(case, operands)
     plan.blocks[plan.ring.source(plan.ring.ranks - 1)] = []
     return plan
 
 
 def without_gradients_of_others(case: Case, operands: Any) -> Any:
-    """The last rank keeps the gradients of other ranks' keys to itself."""
+    """Do not return the gradients of other ranks' keys on the last rank."""
     plan = copied().prepare(case, operands)
     if plan.ring.rank == plan.ring.ranks - 1:
         for block in plan.blocks[0]:
@@ -96,7 +96,7 @@ miscounted = ring_of("mutant/miscounted", copied(), sends=lambda case, ranks: [S
 
 
 def _trouble(name: str, trouble: Any) -> Implementation:
-    """A ring whose rank 1 is in trouble in its first call, while the others wait for it."""
+    """Return a ring whose rank 1 runs ``trouble`` in its first call, while the others wait for it."""
     module = copied()
     ring = module.ring
 
@@ -112,17 +112,17 @@ def _trouble(name: str, trouble: Any) -> Implementation:
 
 
 def dies() -> None:
-    """The end of its process."""
+    """End the process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sleeps() -> None:
-    """Longer than anybody waits."""
+    """Sleep longer than any limit."""
     time.sleep(10_000)
 
 
 def raises() -> None:
-    """An error of one rank alone."""
+    """Raise an error on one rank alone."""
     raise ValueError("no more")
 
 
@@ -132,7 +132,7 @@ raising = _trouble("mutant/raising", raises)
 
 
 def _conduct(name: str, ending: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Implementation:
-    """A ring; on its last rank ``ending`` of the output, q and k is returned."""
+    """Return a ring whose last rank returns ``ending`` of the output, q and k."""
     module = copied()
 
     def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> Tensor:
@@ -147,13 +147,13 @@ def _conduct(name: str, ending: Callable[[Tensor, Tensor, Tensor], Tensor]) -> I
 
 
 def writes_inputs(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """Keys that came around the ring are left where this rank's own ones were."""
+    """Leave keys from the ring in the memory of the rank's own keys."""
     k.zero_()
     return out
 
 
 def hands_out_input(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """The output lies in the memory of the queries."""
+    """Return the output in the memory of the queries."""
     return q.copy_(out)
 
 
@@ -165,12 +165,12 @@ def _buffer(shape: tuple[int, ...]) -> Tensor:
 
 
 def reuses_output(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """All calls return the same memory."""
+    """Return the same memory in all calls."""
     return _buffer(tuple(out.shape)).copy_(out)
 
 
 def ends_later(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """The call returns before its output is there."""
+    """Return before the output has been written."""
     import torch
 
     returned = torch.zeros_like(out)
@@ -184,7 +184,7 @@ def ends_later(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
 
 
 def returns_subclass(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """A tensor that might compute when it is looked at."""
+    """Return a tensor subclass that might compute when it is read."""
     import torch
 
     class Lazy(torch.Tensor):
@@ -201,7 +201,7 @@ conduct_returns_subclass = _conduct("conduct/returns-subclass", returns_subclass
 
 
 def gathered(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
-    """The output of a rank's queries over all keys, which two ranks exchange by collectives that have a root."""
+    """Return the output of a rank's queries over all keys, which two ranks exchange by collectives with a root."""
     import torch
     from torch import distributed as dist
 
@@ -221,13 +221,13 @@ rooted = attention("rooted/gathered", **_PLAIN)(gathered)
 
 @rooted.sends
 def rooted_sends(case: Case, ranks: int) -> list[Sends]:
-    """Rank 1 sends its half to rank 0, which sends the whole back; as if it were one of 4 bytes each."""
+    """Return the sends: rank 1 sends its half to rank 0, which sends the whole back, in elements of 4 bytes."""
     half = 4 * case.batch * case.heads_kv * case.seqlen_kv // 2 * (case.head_dim + case.head_dim_v)
     return [Sends(bytes=(1 + 2) * half, rounds=2)]
 
 
 def by_objects(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
-    """Attention of all keys; the ranks first tell each other how many they hold, as objects."""
+    """Compute attention of all keys; ranks first send each other their numbers of keys as objects."""
     import torch
     from torch import distributed as dist
 
@@ -245,7 +245,7 @@ objects = attention("rooted/objects", **_PLAIN)(by_objects)
 
 
 def _holding(name: str, hook: Callable[[int, int, int], Any]) -> Implementation:
-    """Attention of what a rank holds, without a word to the others."""
+    """Return attention over a rank's own tokens, without communication."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
         import torch
@@ -265,7 +265,7 @@ holding_beyond = _holding("holding/beyond", lambda seqlen, rank, ranks: range(se
 
 
 def _last_rank(name: str, ending: Callable[[Tensor], Any]) -> Implementation:
-    """Like ``rooted/gathered``, with ``ending`` of the output on rank 1."""
+    """Return an implementation like ``rooted/gathered`` whose rank 1 returns ``ending`` of the output."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Any:
         from torch import distributed as dist

@@ -16,14 +16,14 @@ MARK = "ATTNBENCH_TEST_OF_RANKS"
 
 
 def by_name(attnbench: Command, *arguments: str | Path) -> dict[str, dict[str, Any]]:
-    """The one record of each implementation."""
+    """Run a command, and return the single record of each implementation."""
     done = attnbench(*arguments)
     assert done.out, done.err
     return {one["implementation"]: one for one in records_of(attnbench.folder / done.out.strip())}
 
 
 def timed(record: dict[str, Any]) -> dict[str, Any]:
-    """The record, where the machine had the time to measure it."""
+    """Return the record, or skip the test if the machine was too busy to time it."""
     if "; other work may be the cause: " in (record["reason"] or ""):
         pytest.skip(record["reason"])
     return record
@@ -130,7 +130,7 @@ def test_collectives_with_a_root_are_counted_and_left_out(attnbench: Command) ->
 
 
 def left_over(folder: Path) -> list[str]:
-    """Ranks, and who starts them, that have the test's mark and are still there."""
+    """Return the processes with the test's mark, ranks and their launchers, that are still running."""
     mark = f"{MARK}={folder}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -138,7 +138,7 @@ def left_over(folder: Path) -> list[str]:
             command = (process / "cmdline").read_text().replace("\0", " ")
             if mark in (process / "environ").read_bytes() and "attnbench.worker" in command:
                 found.append(command)
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""The answer of a probe is read whenever it comes."""
+"""The answer of a probe is read whenever it arrives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnbench.registry.probing import ask_probe
 
 
 class EndsMeanwhile(subprocess.Popen[bytes]):
-    """A process that writes and ends between the look into its pipe and the question whether it has ended."""
+    """A process that writes and ends after its pipe is checked and before it is asked whether it has ended."""
 
     def poll(self) -> int:
         return self.wait()

@@ -1,4 +1,4 @@
-"""Which masks a declaration takes."""
+"""Which masks a declaration supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implementations are found in all places, and those that cannot be used have a reason."""
+"""Implementations are found in all places, and unusable ones have a reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def other(q, k, v, case):
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder that looks like site-packages with somebody's plug-in in it."""
+    """Return a folder that looks like site-packages with a third party's plug-in."""
     folder = tmp_path / "site"
     (folder / "theirs-1.2.dist-info").mkdir(parents=True)
     (folder / "theirs.py").write_text(KERNEL)
@@ -93,7 +93,7 @@ IN_A_PACKAGE = KERNEL.replace("import heavy_library_of_theirs", "from ..tiles im
 
 
 def package(folder: Path, name: str) -> Path:
-    """A plug-in deep in a package, which imports a sibling relatively and by the package's name; its path."""
+    """Write a plug-in deep in a package that imports a sibling relatively and absolutely; return its path."""
     kernel = folder / name / "kernels" / "fused.py"
     kernel.parent.mkdir(parents=True)
     for place in (folder / name, kernel.parent):
@@ -111,7 +111,7 @@ def test_a_file_in_a_package_is_imported_as_a_part_of_it(tmp_path: Path) -> None
 
 
 def test_a_package_whose_name_is_another_ones_is_imported_all_the_same(tmp_path: Path) -> None:
-    kernel = package(tmp_path, "email")  # of the standard library
+    kernel = package(tmp_path, "email")  # a name of the standard library
     kernel.write_text(
         KERNEL.replace("import heavy_library_of_theirs", "import email.message\nfrom ..tiles import SIZE")
     )
@@ -181,7 +181,7 @@ def tune():
 
 
 def test_what_a_plugin_reads_later_is_part_of_it_where_its_source_names_it(tmp_path: Path) -> None:
-    """In a function that imports, or in quotes: a compiler reads it, or the first call."""
+    """Its source names the file in an import within a function, or in a string."""
     kernel, source, log = (tmp_path / name for name in ("kernel.py", "kernel.cpp", "log.txt"))
     tiles = tmp_path / "tiles"
     tiles.mkdir()
@@ -265,7 +265,7 @@ def test_a_hook_that_cannot_say_whether_it_is_available_makes_it_unavailable(
 
 
 def test_a_long_list_of_declarations_is_read_while_it_is_written(tmp_path: Path) -> None:
-    # More than a pipe holds: whoever waits for the process before reading waits for ever.
+    # More than a pipe holds: waiting for the process before reading would never end.
     (tmp_path / "many.py").write_text(
         "from attnbench import attention\n"
         "kernels = [attention(f'many/k{i}')(lambda q, k, v, case: q) for i in range(300)]\n"

@@ -1,4 +1,4 @@
-"""A module that computes attention is an implementation, with its projections or without."""
+"""A module that computes attention becomes an implementation, with or without projections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Core(nn.Module):
 
 
 class Separate(nn.Module):
-    """With four projections, named as in Llama, in training mode until it is told otherwise."""
+    """A module with four projections, named as in Llama, which is in training mode by default."""
 
     def __init__(self, names: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Separate(nn.Module):
 
 
 class Fused(Separate):
-    """With one projection for queries, keys and values."""
+    """A module with one projection for queries, keys and values."""
 
     def __init__(self) -> None:
         super().__init__(("proj",))
@@ -68,7 +68,7 @@ class Fused(Separate):
 
 
 def split(x: Tensor) -> Tensor:
-    """Heads apart, (batch, heads, seqlen, dim)."""
+    """Split heads: (batch, heads, seqlen, dim)."""
     return x.view(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
@@ -77,7 +77,7 @@ def case_of(**given: Any) -> Case:
 
 
 def output(made: Implementation, case: Case) -> tuple[Tensor, Operands]:
-    """The implementation as a worker gets it."""
+    """Return the implementation's output and operands, as in a worker."""
     assert refusal(made, case, "cpu") is None
     operands = place(case, made.declaration, "cpu")
     call = bind(made, case, operands)
@@ -85,7 +85,7 @@ def output(made: Implementation, case: Case) -> tuple[Tensor, Operands]:
 
 
 def expected(case: Case, o: Operands) -> Tensor:
-    """Attention in float64, with projections where the case has them."""
+    """Return attention in float64, with projections if the case has them."""
     q, k, v = o.q.double(), o.k.double(), o.v.double()
     if case.operator == "multi_head_attention":
         q, k, v = (split(x @ w.double()) for x, w in ((q, o.w_q), (k, o.w_k), (v, o.w_v)) if w is not None)

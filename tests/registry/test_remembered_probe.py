@@ -1,4 +1,4 @@
-"""A plug-in is imported to be described once, and again when something changes that the answer can depend on."""
+"""A plug-in is imported once for its description, and again when something changes that may affect it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def described(log: Path) -> tuple[int, str | None]:
-    """How often it was imported by now, and the hash of its source."""
+    """Return the number of imports so far, and the hash of the plug-in's source."""
     (found,) = from_file(str(log.with_name("mine") / "kernel.py"))
     return log.read_text().count("imported"), found.source_hash
 
@@ -59,7 +59,7 @@ def test_a_plugin_that_changes_is_imported_again(log: Path, monkeypatch: pytest.
     kernel.write_text(kernel.read_text() + "\n# changed\n")
     count, after = described(log)
     assert (count, after == before) == (2, False)
-    (kernel.parent / "tiles.py").write_text("SIZE = 64\n")  # a neighbour that was not there
+    (kernel.parent / "tiles.py").write_text("SIZE = 64\n")  # a new neighbour
     count, with_tiles = described(log)
     assert (count, with_tiles == after) == (3, False)
     (kernel.parent / "tiles.py").write_text("SIZE = 32\n")

@@ -1,4 +1,4 @@
-"""An author's function is called with four arguments, or with a plan as the fifth."""
+"""A plug-in's function is called with four arguments, or with a plan as the fifth."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_the_files_are_those_that_plug_ins_read() -> None:
 
 
 def steps(*edits: Callable[[], object]) -> Callable[[float], object]:
-    """A sleep in which the next edit is made; a watcher that sleeps on behind the last one fails."""
+    """Return a sleep that makes the next edit; it fails if a watcher still sleeps after the last edit."""
     left = iter(edits)
     return lambda _: next(left)()
 
@@ -38,10 +38,10 @@ def test_it_waits_until_contents_change_and_are_there_as_a_whole(tmp_path: Path)
         before,
         steps(
             lambda: None,
-            lambda: kernel.write_text("A = 1\n"),  # saved as it was
+            lambda: kernel.write_text("A = 1\n"),  # saved without changes
             tiles.unlink,  # an editor replaces it
             lambda: None,
-            lambda: tiles.write_text("B ="),  # half of it
+            lambda: tiles.write_text("B ="),  # half of the file
             lambda: tiles.write_text("B = 22\n"),
             lambda: None,
         ),

@@ -1,4 +1,4 @@
-"""The times of a replayed model, with numbers that are worked out by hand."""
+"""The times of a replayed model, checked against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MS = 1e6  # in ns
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A capture in a folder: twelve calls that took 80 ms, four that took 20, in a model that took 1 s."""
+    """A capture in a folder: twelve calls took 80 ms, four took 20 ms, and the model took 1 s."""
 
     path: Path
     cases: dict[str, Case]

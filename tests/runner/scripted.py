@@ -1,4 +1,4 @@
-"""A worker and an oracle that answer as written beforehand."""
+"""A worker and an oracle with scripted answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMED = Timed(
 
 
 def visits_ended(samples: tuple[float, ...]) -> Timed:
-    """All samples of the visits, in ns, of which one has left a row."""
+    """Return the end of visits with these samples in ns, one of which has a row."""
     row = SampledRow(sample=0, inputs=TIMED.inputs, batch=0, head=0, row=0)
     return TIMED.model_copy(update={"time_samples_ns": samples, "rows": (row,), "frames": {FRAME: b""}})
 
@@ -73,7 +73,7 @@ ANSWERS: dict[type[RequestMessage[Any]], Answer] = {
 
 
 class Scripted(Executor):
-    """Answers each request as written, and keeps what it was asked."""
+    """An executor that answers each request as scripted, and records requests."""
 
     def __init__(self, changed: Mapping[type[RequestMessage[Any]], Answer] | None = None) -> None:
         self.answers = {**ANSWERS, **(changed or {})}
@@ -81,11 +81,11 @@ class Scripted(Executor):
         self.deadlines_s: list[float] = []
         self.is_closed = False
         self.samples = 0
-        """In visits so far."""
+        """Number of samples in visits so far."""
 
     @property
     def names(self) -> list[str]:
-        """The names of the requests so far, in order."""
+        """Return the names of the requests so far, in order."""
         return [type(request).__name__ for request in self.asked]
 
     def send(self, request: RequestMessage[Any]) -> None:
@@ -115,12 +115,12 @@ class Scripted(Executor):
 
 @dataclasses.dataclass
 class Agreeing:
-    """An oracle that finds a problem on the inputs of a repetition, or none; and errors as written."""
+    """An oracle that finds a problem on the inputs of one repetition, or none, with scripted errors."""
 
     wrong_on: int | None = None
-    """0: the first inputs; 1: fresh ones."""
+    """The repetition with a problem: 0 for the first inputs, 1 for fresh ones."""
     ratios: tuple[float, ...] = ()
-    """Error ratios of ``out``, one for each verdict."""
+    """Error ratios of ``out``, one per verdict."""
     fails: bool = False
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class Agreeing:
 
 
 def limits(**changed: Any) -> CellLimits:
-    """Limits of a cell that is timed and whose memory is measured."""
+    """Return limits for a cell whose time and memory are measured."""
     return CellLimits(**{"time_s": 60, "memory_bytes": 2**30, "measures": frozenset({"time", "memory"}), **changed})
 
 

@@ -1,4 +1,4 @@
-"""A check that names no case draws cases; implementations that take the same share the search for them."""
+"""A check without a scenario draws cases; implementations with equal declarations share the search."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def causal(q, k, v, case):
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_a_plan_that_is_kept_by_shapes_alone_is_caught_by_random_cases_of_known_sizes() -> None:
-    """No two cases of an array need to share their sizes; half of the random ones share them with one of it."""
+    """Cases of an array need not share sizes; half of the random cases take the sizes of one of them."""
     kept: dict[tuple[torch.Size, ...], tuple[Case, Plan]] = {}
 
     class KeepsPlans(Explicit):

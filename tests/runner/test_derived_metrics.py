@@ -1,4 +1,4 @@
-"""From raw samples to a record's figures."""
+"""A record's figures are derived from raw samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_with_visits_the_interval_is_theirs() -> None:
     fields = time_statistics([10, 11, 12, 20, 21, 22, 15, 15, 100], [3, 3, 3])
     assert fields["time_median_ns"] == 15
     within = 4.302653 * statistics.stdev(map(math.log, [11, 21, 15])) * math.sqrt(2 / 3)
-    reach = math.hypot(within, 1.96 * math.sqrt(2) * 0.02)  # the second is what differs between processes
+    reach = math.hypot(within, 1.96 * math.sqrt(2) * 0.02)  # the second term is the difference between processes
     assert fields["time_ci_low_ns"] == pytest.approx(15 * math.exp(-reach))
     assert fields["time_ci_high_ns"] == pytest.approx(15 * math.exp(reach))
     assert time_statistics([10, 11, 12], [2, 1])["time_ci_low_ns"] is None
@@ -65,7 +65,7 @@ def test_a_dtype_without_a_peak_has_no_percentage() -> None:
 
 @pytest.mark.parametrize(("device", "peak"), [("cpu", 2.0), ("cuda", 0.02)])
 def test_on_a_cpu_a_library_that_is_slow_in_16_bits_is_no_limit(device: str, peak: float) -> None:
-    """They can be made float32 on the way in. On a GPU the peak of a dtype is that of its own units."""
+    """Inputs can be converted to float32. On a GPU the peak of a dtype is that of its own units."""
     peaks = {"tflops": {"float32": 2.0, "float16": 0.02}, "gbytes_per_s": 100.0}
     assert model(make_case(dtype="float16"), 1e6, peaks, device).peak_tflops == peak
 

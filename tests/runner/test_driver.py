@@ -1,4 +1,4 @@
-"""The order of stages, what ends a cell where, and what is kept of it; worker and oracle are scripts here."""
+"""The order of stages, where a cell ends, and which values are kept; worker and oracle are scripted."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bo
 class TestVisits:
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """No visit is in doubt: beside other work, one of no calls takes a millisecond."""
+        """Doubt no visit: next to other work, even a visit without calls may take a millisecond."""
         monkeypatch.setattr("attnbench.stages.time.visits.perf_counter_ns", lambda: 0)
 
     def test_others_may_run_before_the_warm_up_and_before_each_visit(self) -> None:
@@ -264,7 +264,7 @@ class TestVisits:
 
 
 def test_every_request_of_a_stage_is_in_the_script() -> None:
-    """A stage that is added is driven here too."""
+    """Stages that are added later are driven by these tests, too."""
     assert {request for stage in STAGES for request in stage.requests} <= ANSWERS.keys()
     assert EndVisits in ANSWERS
     assert FreshCall in ANSWERS
@@ -286,7 +286,7 @@ class TestTheRunnersOwnClock:
         return now
 
     def visits(self, clock: list[int], *took_ms: float) -> Callable[[RequestMessage[Any]], AnswerMessage]:
-        """Visits of 9 samples of 40 us each, which take so long by the runner's clock; the last one over and over."""
+        """Script visits of 9 samples of 40 us that take ``took_ms`` by the runner's clock; the last one repeats."""
         left = iter(took_ms)
 
         def take(request: RequestMessage[Any]) -> Visited:
@@ -342,7 +342,7 @@ class TestTheRunnersOwnClock:
         assert [one.samples for one in worker.asked if isinstance(one, PassSamples)] == [3, 3, 3, 3, 9, 9, 9, 9]
 
     def test_one_slow_pass_excuses_no_visit(self, clock: list[int]) -> None:
-        """Other work may come between while samples are passed."""
+        """Other work may interfere while samples are passed."""
         passes = iter([0, 0, 0, 0, 200])
 
         def passed(request: RequestMessage[Any]) -> Done:

@@ -1,4 +1,4 @@
-"""``attnbench inspect``, with real processes: what attention does, and where an implementation is off."""
+"""``attnbench inspect`` with real processes: attention's weights, and an implementation's errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-# The diagonal lies one key too far to the right: every query but the last sees a key that it must not see.
+# The diagonal is one key too far to the right: every query except the last sees one key too many.
 PEEKING = """
 import torch
 from attnbench import attention

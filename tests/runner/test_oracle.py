@@ -50,7 +50,7 @@ def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
 
 
 def test_what_it_expects_it_answers_between(oracle: Oracle) -> None:
-    """Also a case that has no answer, which only its own question tells."""
+    """Also for a case without an answer, which only its own question reports."""
     oracle.expect(make_case(seqlen_q=16, seed=7), stores_scores=False)
     oracle.expect(make_case(seqlen_q=16, inputs="file:nothere.npz"), stores_scores=False)
     assert oracle.ask(QUESTION).selection["out"].shape == (1, 8, 16, 64)

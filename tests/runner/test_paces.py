@@ -1,4 +1,4 @@
-"""Estimates go by what cells took in former runs."""
+"""Estimates are based on the times of cells in earlier runs."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_plan_is_sorted_and_counts_what_cannot_run(
 def test_a_case_whose_file_is_gone_tells_nothing(
     tmp_path: Path, request_: Request, stored: list[dict[str, Any]], gone: dict[str, str]
 ) -> None:
-    """Not even of an implementation that ran nothing else."""
+    """Not even about an implementation that ran nothing else."""
     record = next(one for one in stored if one["kind"] == "record" and one["status"] == "ok")
     lines = (json.dumps(line) for line in (stored[0], {**record, "mask": None, **gone}))
     (tmp_path / "gone.jsonl").write_text("\n".join(lines) + "\n")

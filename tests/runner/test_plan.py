@@ -1,4 +1,4 @@
-"""Which cells there are, in which order, and how one is shown again."""
+"""Which cells a plan has, in which order, and how to repeat one."""
 
 from __future__ import annotations
 

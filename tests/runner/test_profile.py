@@ -1,4 +1,4 @@
-"""A worker's samples become times of the run that was measured without a sampler."""
+"""A worker's samples are scaled to the times of the run that was measured without a sampler."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_lines_and_functions_are_scaled_alike() -> None:
 
 
 def test_intervals_follow_from_the_number_of_samples() -> None:
-    """Wilson's for 60 of 100 is 50.2 to 69.1 %."""
+    """Wilson's interval for 60 of 100 is 50.2 to 69.1 %."""
     found = completed(ABOUT, TAKEN, {}, None)
     first = found.phases[0]
     assert (first.low_ns, first.high_ns) == pytest.approx((376.5, 518.0), rel=2e-3)
     waiting = next(one for one in found.phases if one.phase is Phase.WAITING)
-    assert waiting.low_ns == pytest.approx(waiting.ns)  # it is told by clocks
+    assert waiting.low_ns == pytest.approx(waiting.ns)  # waiting is measured by clocks
 
 
 def test_the_slow_down_is_that_of_the_sampler_alone() -> None:

@@ -1,4 +1,4 @@
-"""A run beside its stages: before a rate counts as impossible, the machine shows again what it can do."""
+"""Parts of a run other than stages: before a rate counts as impossible, peaks are measured again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PEAKS: dict[str, Any] = {
 
 
 class Host:
-    """Its peaks are these, one measurement after the other."""
+    """A host whose successive measurements give these peaks."""
 
     def __init__(self, *tflops: float) -> None:
         self.left = list(tflops)
@@ -96,7 +96,7 @@ def test_what_was_remembered_and_is_higher_stays(monkeypatch: pytest.MonkeyPatch
 def test_what_a_run_file_says_of_peaks_is_not_remembered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strange: dict[str, Any]
 ) -> None:
-    """A run that goes on has them from its file."""
+    """A resumed run takes them from its file."""
     monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
     assert completed(Host(1.5), 3.0, machine_key="v1-a", peaks=strange)["status"] == "ok"
     assert remembered_peaks("v1-a", "cpu", 2, quick=True) == {**PEAKS, "tflops": {"float32": 1.5}}

@@ -1,4 +1,4 @@
-"""Cells of one case take turns, where each has a worker of its own and all of them fit."""
+"""Cells of one case take turns if each has its own worker and all fit into memory."""
 
 from __future__ import annotations
 

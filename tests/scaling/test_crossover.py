@@ -1,4 +1,4 @@
-"""Crossovers lie where one curve overtakes another, with honest bounds."""
+"""Crossovers are where one curve overtakes another, with valid bounds."""
 
 from __future__ import annotations
 

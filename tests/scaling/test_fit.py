@@ -1,4 +1,4 @@
-"""Laws of growth: on curves whose law is known, intervals hold the truth as often as they promise."""
+"""Laws of growth: on curves with a known law, intervals contain the truth at their nominal rate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 LENGTHS = [128 * 2**i for i in range(8)]
 TRIALS = 100
 NOMINAL = (0.90, 0.99)
-"""95 % of 100 trials, and 2.3 standard errors to both sides."""
+"""Range of the coverage: 95 % of 100 trials, plus and minus 2.3 standard errors."""
 
 FLOOR_NS = 20_000.0
 
 
 def quadratic(n: Array) -> Array:
-    """A launch of 20 µs, then half a nanosecond for each pair: a straight line through its logarithms says n^0.5."""
+    """Return 20 µs of launch plus 0.5 ns per pair; a straight line through the logarithms would give n^0.5."""
     return FLOOR_NS + 0.5 * n**2
 
 
@@ -43,7 +43,7 @@ def outlier(n: Array) -> Array:
 
 
 def curve(law: Callable[[Array], Array], noise: float, processes: int, rng: np.random.Generator) -> list[list[float]]:
-    """Values of each length, one for each process: every process has a level of its own beside its noise."""
+    """Return the values of each length, one per process; each process has its own level in addition to noise."""
     n = np.array(LENGTHS, np.float64)
     level = rng.normal(0, noise, processes)
     logs = np.log(law(n))[:, None] + level + rng.normal(0, noise, (len(n), processes))
@@ -154,7 +154,7 @@ def test_order_does_not_matter_and_missing_processes_do_not_break_it() -> None:
 
 
 def test_equal_processes_cannot_make_the_interval_vanish() -> None:
-    """Memory is the same in every process, but its steps of a page are not the law's."""
+    """Memory is equal in all processes, but its page-sized steps are not part of the law."""
     n = np.array(LENGTHS, np.float64)
     peaks = np.ceil(700 * n / 131_072) * 131_072
     found = fit_scaling(LENGTHS, [[p] * 6 for p in peaks.tolist()])

@@ -1,5 +1,4 @@
-"""``make soak``: healthy implementations never fail, over many seeds. Not part of the tests: it takes hours."""
+"""``make soak``: checks over many seeds that healthy implementations never fail. Takes hours; not a test."""
 
 VALUES_OF_A_SEED = 10
-"""So many sets of values are drawn for each seed where nothing else is said: what a case needs prepared or compiled is
-so once for all of them."""
+"""Default number of sets of values per seed: a case is prepared or compiled only once for all of them."""

@@ -1,12 +1,12 @@
-"""``python -m tests.soak``: healthy implementations never fail, whatever the values.
+"""``python -m tests.soak``: checks that healthy implementations never fail, whatever the values.
 
-Judges every implementation of the registry on the cases of the bundled scenarios, for many seeds, and looks at
-identities. Sequences are cut to a few hundred tokens. A line for each (case, seed) goes into a file, so that the same
-command goes on where it was ended; the tables at the end are made from the file. Exit code 1 where anything disagreed.
-Every case gets its first seed before any gets its second, then the smallest cases get all of theirs.
+Judges every implementation of the registry on the cases of the bundled scenarios, for many seeds, and checks
+identities. Sequences are cut to a few hundred tokens. The command appends a line to a file for each (case, seed), so
+that it can be stopped and continued; the tables at the end are made from the file. Exit code 1 if anything disagreed.
+Every case gets its first seed before any gets its second; then the smallest cases get all of their seeds first.
 
-Within a process implementations are called and judged one after the other: they are our own, nothing is timed, and the
-answer of a case is computed once for all of them. After a change of what is judged, start with another file.
+Implementations are called and judged one after another in this process: they are our own, nothing is timed, and the
+answer of a case is computed once for all of them. After a change to what is judged, start a new file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Go through units until all are done, or time is up."""
+    """Judge units until all are done or time is up."""
     arguments = parse()
     threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     os.environ.update(dict.fromkeys(threads, str(arguments.threads)))
@@ -48,7 +48,7 @@ def main() -> int:
     scenarios = arguments.scenario or sorted(bundled_scenarios())
     cases = cases_of(scenarios, arguments.tokens)
     gc.collect()
-    gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
+    gc.freeze()  # spares garbage collections between cells the imported modules
     planned = units(cases, range(arguments.first, arguments.first + arguments.seeds), arguments.values)
     wanted = {unit.name for unit in planned}
     done = {report.unit: report for report in read([arguments.out]) if report.unit in wanted}
@@ -63,7 +63,7 @@ def main() -> int:
             for implementation in chosen:
                 judged(implementation, arguments.cell_seconds)
             done[unit.name] = judged.report
-            gc.freeze()  # what is alive now was imported on the way
+            gc.freeze()  # modules imported meanwhile
             file.write(json.dumps(dataclasses.asdict(judged.report)) + "\n")
             file.flush()
             for alarm in judged.report.alarms:
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
@@ -109,7 +109,7 @@ def read(paths: Iterable[Path]) -> Iterator[Report]:
 
 
 def together(reports: Iterable[Report]) -> dict[str, Report]:
-    """One report for each unit, of whatever implementations."""
+    """Merge reports into one per unit, over all implementations."""
     from tests.soak.units import added
 
     found: dict[str, list[Report]] = {}
@@ -119,7 +119,7 @@ def together(reports: Iterable[Report]) -> dict[str, Report]:
 
 
 def table(planned: list[Unit], done: dict[str, Report]) -> int:
-    """The summary: pairs covered, each implementation's largest error over budget, and disagreements."""
+    """Print the summary: covered pairs, each implementation's largest error over budget, and disagreements."""
     from tests.soak.units import added
 
     total = added(done.values())
@@ -138,13 +138,13 @@ def table(planned: list[Unit], done: dict[str, Report]) -> int:
 
 
 def _seeds(units_judged: Iterable[str]) -> str:
-    """``246 cases, each with 1 to 13 seeds``."""
+    """Return text like ``246 cases, each with 1 to 13 seeds``."""
     seeds = collections.Counter(name.partition("/")[0] for name in units_judged)
     return f"{len(seeds)} cases, each with {min(seeds.values(), default=0)} to {max(seeds.values(), default=0)} seeds"
 
 
 def say(line: str) -> None:
-    """A line on stdout."""
+    """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

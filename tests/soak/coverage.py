@@ -1,4 +1,4 @@
-"""Which sets of values were judged: by scenario and implementation, for the tables of a soak."""
+"""Counts the judged sets of values by scenario and implementation, for the tables of a soak."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tests.soak.units import Report
 
 Sets = Mapping[str, Mapping[str, int]]
-"""Sets of values that were judged, by case and implementation."""
+"""Number of judged sets of values, by case and implementation."""
 
 
 def coverage(scenarios: Iterable[str], tokens: int, reports: Iterable[Report]) -> Iterator[str]:
-    """For each scenario a line of its cases, then one for each implementation that supports any of them."""
+    """Yield, for each scenario, a line on its cases, then one per implementation that supports any of them."""
     sets = sets_of(reports)
     for scenario in scenarios:
         cases = [case.case_id for case in cases_of_one(scenario, tokens)]
@@ -26,7 +26,7 @@ def coverage(scenarios: Iterable[str], tokens: int, reports: Iterable[Report]) -
 
 
 def sets_of(reports: Iterable[Report]) -> Sets:
-    """Added up over seeds."""
+    """Sum the judged sets of values over seeds."""
     found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for report in reports:
         found[report.unit.partition("/")[0]].update(report.pairs)
@@ -34,7 +34,7 @@ def sets_of(reports: Iterable[Report]) -> Sets:
 
 
 def summed_up(counts: Sequence[int]) -> str:
-    """``12 cases with 200 sets of values, 3 with 10 to 40``; what an implementation does not support has no set."""
+    """Return text like ``12 cases with 200 sets of values, 3 with 10 to 40``; unsupported cases have no sets."""
     judged = sorted(count for count in counts if count)
     most = judged[-1]
     fewer = [count for count in judged if count < most]

@@ -1,6 +1,6 @@
-"""One processor as many: environment variables by which libraries choose the code of another one.
+"""Environment variables that make libraries choose the code for another processor.
 
-They have to be set before NumPy, torch or Numba is imported. What a library does not know it ignores.
+They must be set before NumPy, torch or Numba is imported. Libraries ignore names that they do not know.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROCESSORS: Mapping[str, Mapping[str, str]] = {
         "NPY_DISABLE_CPU_FEATURES": _NO_AVX512,
         "NUMBA_CPU_NAME": "haswell",
     },
-    "zen": {  # oneMKL gives AMD's processors other code than Intel's
+    "zen": {  # oneMKL has different code for AMD and Intel
         "ATEN_CPU_CAPABILITY": "avx2",
         "MKL_CBWR": "COMPATIBLE",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -52,4 +52,4 @@ PROCESSORS: Mapping[str, Mapping[str, str]] = {
         "NUMBA_CPU_NAME": "nehalem",
     },
 }
-"""By name; each but ``own`` is to be one that the machine's processor is able to be."""
+"""Variables by name; each except ``own`` must be a processor whose instructions the machine has."""

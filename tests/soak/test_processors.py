@@ -1,4 +1,4 @@
-"""No false alarm on any processor, and the same budgets on all of them: this one, made to be others."""
+"""No false alarm on any processor, and equal budgets on all: this processor runs the code of others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SOAKS = {
     "zen": ["--processor", "zen", "-i", "torch/sdpa|^naive/torch$|naive/numpy|chunked", "--threads", "1"],
     "sse": ["--processor", "sse", "-i", "torch/sdpa|^naive/torch$|naive/numpy|chunked", "--threads", "2"],
 }
-"""Without Numba's kernels, which would be compiled anew for each processor: the soak tries them."""
+"""Options by soak. Numba's kernels are left out, as they would be compiled for each processor."""
 
 BUDGETS = """
 import json, sys
@@ -60,7 +60,7 @@ json.dump([torch.backends.cpu.get_cpu_capability(), found], sys.stdout)
 
 
 def python(arguments: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A process of its own; what else it takes to be another processor is in the arguments or the variables."""
+    """Run Python with arguments and environment variables, which select the processor's code."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
@@ -73,7 +73,7 @@ def python(arguments: list[str], variables: dict[str, str]) -> subprocess.Comple
 
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Every soak, two at a time."""
+    """Run a soak for every processor, two at a time."""
     folder = tmp_path_factory.mktemp("processors")
     scenario = folder / "scores.toml"
     scenario.write_text(SCENARIO)
@@ -95,7 +95,7 @@ def test_healthy_implementations_agree(name: str, soaked: dict[str, subprocess.C
 
 @pytest.mark.timeout(600)
 def test_every_processor_has_the_same_budgets() -> None:
-    """But for a number here and there that lies so near between two others that it is rounded to the other one."""
+    """Except that a few numbers, almost halfway between two others, may be rounded the other way."""
     (_, own), (capability, old) = (
         json.loads(python(["-c", BUDGETS], {"OMP_NUM_THREADS": threads, **PROCESSORS[name]}).stdout)
         for name, threads in (("own", "2"), ("sse", "1"))

@@ -1,4 +1,4 @@
-"""The soak itself: it sees what is wrong, goes on where it ended, and says what it covered."""
+"""The soak finds wrong implementations, continues where it was stopped, and reports what it covered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backw
 
 
 def judge(*names: str) -> Judge:
-    """A unit after mutants of these names, and what is right."""
+    """Judge mutants with these names, and a correct implementation, on a unit."""
     judged = Judge(UNIT)
     for mutant in mutants():
         if mutant.name in names:
@@ -104,7 +104,7 @@ def test_reports_add_up() -> None:
 def test_cases_are_bounded_and_keep_their_kind(scenario: str) -> None:
     for case in cases_of([scenario], 720):
         pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
-        assert pairs <= 720**2 * max(1, case.heads_q // case.heads_kv // 4)  # a group of heads stays whole
+        assert pairs <= 720**2 * max(1, case.heads_q // case.heads_kv // 4)  # groups of heads are not cut
 
 
 def test_a_long_case_becomes_a_short_one_with_its_group_and_mask() -> None:

@@ -45,19 +45,19 @@ class Unit:
 
     case: Case
     name: str
-    """Names the case and the seed."""
+    """Name made of the case and the seed."""
     values: int = VALUES_OF_A_SEED
-    """Sets of values that are drawn for it."""
+    """Number of sets of values to draw."""
 
 
 def cases_of(scenarios: Iterable[str], most_tokens: int) -> list[Case]:
-    """The cases of some scenarios with seed 0, each once; longer sequences and larger batches are cut."""
+    """Return the distinct cases of some scenarios with seed 0; long sequences and large batches are cut."""
     of_each = [cases_of_one(name, most_tokens) for name in scenarios]
     return list({case.case_id: case for cases in of_each for case in cases}.values())
 
 
 def cases_of_one(name: str, most_tokens: int) -> list[Case]:
-    """The cases of one scenario, see :func:`cases_of`."""
+    """Return the cases of one scenario, see :func:`cases_of`."""
     scenario = load_scenario(name)
     wanted = [
         bounded(planned.case, most_tokens)
@@ -68,7 +68,7 @@ def cases_of_one(name: str, most_tokens: int) -> list[Case]:
 
 
 def bounded(case: Case, most_tokens: int) -> Case:
-    """The case, or where it is too large a smaller one of its kind."""
+    """Return the case, or if it is too large, a smaller one of its kind."""
     small = max(case.seqlen_q, case.seqlen_kv) <= most_tokens and case.batch <= 4
     if small and case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv <= most_tokens**2:
         return case
@@ -76,7 +76,7 @@ def bounded(case: Case, most_tokens: int) -> Case:
     heads_kv = max(1, min(case.heads_kv, 4 // size))
     fields = {
         **case.to_dict(),
-        **{name: None for name, parameter in PARAMETERS.items() if parameter.default is None},  # as the lengths have it
+        **{name: None for name, parameter in PARAMETERS.items() if parameter.default is None},  # follow from lengths
         "batch": min(case.batch, 2),
         "heads_q": heads_kv * size,
         "heads_kv": heads_kv,
@@ -89,14 +89,14 @@ def bounded(case: Case, most_tokens: int) -> Case:
 
 
 def implementations(include: Sequence[str], exclude: Sequence[str]) -> list[Implementation]:
-    """The registry's implementations that can run here, on the CPU."""
+    """Return the registry's implementations that can run on this machine's CPU."""
     return [_loaded(one) for one in bundled() if _is_wanted(one, include, exclude)]
 
 
 def _is_wanted(one: Found, include: Sequence[str], exclude: Sequence[str]) -> bool:
     if one.unavailable is not None or one.declaration is None or "cpu" not in one.declaration.devices:
         return False
-    if one.declaration.ranks:  # several processes are not called in this one
+    if one.declaration.ranks:  # it needs several processes
         return False
     included = not include or any(re.search(pattern, one.name) for pattern in include)
     return included and not any(re.search(pattern, one.name) for pattern in exclude)
@@ -107,9 +107,9 @@ def _loaded(one: Found) -> Implementation:
 
 
 def units(cases: Sequence[Case], seeds: Sequence[int], values: int = VALUES_OF_A_SEED) -> list[Unit]:
-    """All (case, seed): the first seed of every case, then all others case after case, always the smallest first.
+    """Return all units: the first seed of every case, then the other seeds case by case, always the smallest first.
 
-    So a soak that is ended early has seen every case, and most of them with all seeds.
+    A soak that is stopped early has therefore seen every case, and most cases with all seeds.
     """
     ordered = sorted(cases, key=_cost)
     named = [(case, dataclasses.replace(case, seed=0).case_id) for case in ordered]
@@ -120,7 +120,7 @@ def units(cases: Sequence[Case], seeds: Sequence[int], values: int = VALUES_OF_A
 
 
 def _cost(case: Case) -> int:
-    """In what the oracle computes, roughly."""
+    """Return the approximate cost for the oracle."""
     pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
     return pairs * (case.head_dim + case.head_dim_v) * (3 if case.needs_gradients else 1)
 
@@ -131,14 +131,14 @@ class Report:
 
     unit: str
     pairs: dict[str, int] = dataclasses.field(default_factory=dict)
-    """By implementation: sets of values that were judged."""
+    """Number of judged sets of values, by implementation."""
     worst: dict[str, float] = dataclasses.field(default_factory=dict)
-    """By ``implementation tensor dtype``: the largest error over its budget; identities count as a tensor."""
+    """Largest error over its budget, by ``implementation tensor dtype``; identities count as a tensor."""
     alarms: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 class Judge:
-    """Judges implementations on a unit, with one answer for all of them."""
+    """Judges implementations on a unit; the answer is computed once for all of them."""
 
     def __init__(self, unit: Unit) -> None:
         self.case, self.values = unit.case, unit.values
@@ -147,7 +147,7 @@ class Judge:
         self._inputs: dict[int, dict[str, NDArray[np.floating]]] = {}
 
     def __call__(self, implementation: Implementation, seconds: float) -> None:
-        """Judge one on the unit's values: all, or as many as there is time for, but two at least."""
+        """Judge an implementation on the unit's sets of values: all, or as many as fit into the time, at least two."""
         name = implementation.declaration.name
         worker = Worker(implementation, repeat_ns=0)
         try:
@@ -167,20 +167,20 @@ class Judge:
             return
         except MisconductError as misconduct:
             self._alarm(name, 0, str(misconduct))
-        except Exception as error:  # noqa: BLE001 - whatever it raises is what is looked for
+        except Exception as error:  # noqa: BLE001 - any exception is a finding
             self._alarm(name, 0, f"{type(error).__name__}: {error}")
         finally:
             worker.end()
 
     def _values_of(self, repetition: int) -> dict[str, NDArray[np.floating]]:
-        """The values that :func:`attnbench.worker.tensors.refresh` makes, once for all implementations."""
+        """Return the values of :func:`attnbench.worker.tensors.refresh`, computed once for all implementations."""
         if repetition not in self._inputs:
             names = operand_shapes(self.case).keys() & {"q", "k", "v", "dout"}
             self._inputs[repetition] = {name: operand(self.case, name, repetition) for name in sorted(names)}
         return self._inputs[repetition]
 
     def _truth(self, worker: Worker, repetition: int) -> Truth:
-        """With the budget for what the implementation declares."""
+        """Return the truth, with the budget that the implementation's declaration implies."""
         stores_scores = worker.session.implementation.declaration.stores_scores
         key = (repetition, stores_scores)
         if key not in self._truths:
@@ -198,7 +198,7 @@ class Judge:
             self._alarm(name, repetition, said.problem)
 
     def _identities(self, worker: Worker, name: str, seconds: float) -> None:
-        """On the last values, in the time that is left."""
+        """Check identities on the last values, in the remaining time."""
         allowance = Allowance(time_ns=seconds * 1e9, memory_bytes=2**32, prepare_ns=PREPARE_S * 1e9)
         seen = CheckIdentities(allowance=allowance).serve(worker).found
         last = self.report.pairs[name] - 1
@@ -225,7 +225,7 @@ class Judge:
 
 
 def added(reports: Iterable[Report], unit: str = "all") -> Report:
-    """All of a soak's reports in one."""
+    """Merge all reports of a soak into one."""
     total = Report(unit)
     pairs: collections.Counter[str] = collections.Counter()
     for report in reports:

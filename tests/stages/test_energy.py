@@ -1,4 +1,4 @@
-"""The energy of a call is the difference of a counter over the calls, and nothing else."""
+"""The energy of a call is the difference of a counter divided by the calls, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ RANGE_UJ = 100_000_000
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Two packages as the kernel shows them: the first one is about to start again from 0."""
+    """Make two packages as the kernel shows them; the first one's counter is about to wrap to 0."""
     monkeypatch.setattr(energy, "RAPL", tmp_path)
     folders = [tmp_path / f"intel-rapl:{number}" for number in range(2)]
     for folder, reading in zip(folders, (RANGE_UJ - 3_000_000, 5_000_000), strict=True):
         folder.mkdir()
         (folder / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
         (folder / "energy_uj").write_text(f"{reading}\n")
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of a package, which would count twice
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of a package, which must not be counted twice
     return folders
 
 
 def burning(folders: list[Path], microjoules: list[int]) -> Implementation:
-    """A kernel each of whose calls adds so much to the packages' counters."""
+    """Return a kernel whose calls add these energies to the packages' counters."""
 
     @attention("mine/burning", dtypes=["float32"], framework="numpy", modes=["forward", "backward"])
     def burn(q: Any, k: Any, v: Any, case: Any) -> Any:
@@ -52,7 +52,7 @@ def burning(folders: list[Path], microjoules: list[int]) -> Implementation:
 
 
 def measured(implementation: Implementation, mode: str = "forward", window_ns: int = 5_000_000) -> Energy:
-    """The energy of a small case."""
+    """Measure the energy of a small case."""
     worker = Worker(implementation)
     case = make_case(seqlen_q=4, heads_q=1, head_dim=4, mode=mode)
     Prepare(case=case, device="cpu", memory_bytes=None).serve(worker)
@@ -76,7 +76,7 @@ def test_a_machine_without_a_counter_says_so(tmp_path: Path, monkeypatch: pytest
 
 def test_a_counter_that_only_root_may_read_says_so(packages: list[Path]) -> None:
     (packages[0] / "energy_uj").unlink()
-    (packages[0] / "energy_uj").mkdir()  # as root, too, it cannot be read
+    (packages[0] / "energy_uj").mkdir()  # not readable even by root
     assert "no counter of energy can be read" in (measured(burning([], [])).energy_refused or "")
 
 

@@ -1,4 +1,4 @@
-"""The table of metrics in docs/file-formats.md; ``make docs`` writes it from their declarations."""
+"""Generates the table of metrics in docs/file-formats.md from their declarations, for ``make docs``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BEGIN, END = "<!-- metrics: written by `make docs` -->\n", "<!-- end of metrics 
 
 
 def table() -> str:
-    """One line for each metric, in the order of a record's fields."""
+    """Return the table: one line per metric, in the order of a record's fields."""
     lines = ["| metric | unit | stage | joined by | ok cells only | is |", "|---|---|---|---|---|---|"]
     for metric in METRICS.values():
         joined = metric.join.replace("_", " ")
@@ -21,7 +21,7 @@ def table() -> str:
 
 
 def parts() -> tuple[str, str, str]:
-    """The page before the table, the table, and the page behind it."""
+    """Return the page before the table, the table, and the page after it."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     written, behind = rest.split(END)
     return before + BEGIN, written, END + behind

@@ -1,4 +1,4 @@
-"""One line on the cost of checking beside timing."""
+"""The line on the cost of checking relative to timing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from attnbench.store.header import CHECKING, TIMING, checking_sentence
 
 
 def shares(checking: float, timing: float) -> dict[str, float]:
-    """A footer's shares, the same number of seconds in each part."""
+    """Return a footer's shares, with ``checking`` or ``timing`` seconds in each of their parts."""
     return {**dict.fromkeys(CHECKING, checking), **dict.fromkeys(TIMING, timing), "wall_s": 100.0}
 
 

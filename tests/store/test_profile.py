@@ -1,4 +1,4 @@
-"""A profile is read as it was written, and a stranger's is data."""
+"""A profile reads back as it was written, and a stranger's file is only data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_profile_reads_as_it_was_written_from_its_file_and_its_folder(tmp_path
 
 
 def changed(path: str, value: object) -> str:
-    """The profile with another value, as JSON."""
+    """Return the profile with one value changed, as JSON."""
     copy = json.loads(json.dumps(WHOLE))
     *way, last = path.split(".")
     place = copy

@@ -1,4 +1,4 @@
-"""A run file is read strictly, but for a last line that a killed run has left torn."""
+"""A run file is read strictly, except for a torn last line left by a killed run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def file(tmp_path: Path) -> Write:
-    """Writes lines, which are bytes or JSON objects, as they are."""
+    """Return a function that writes lines, given as bytes or JSON objects."""
 
     def write(*lines: bytes | dict[str, Any]) -> Path:
         path = tmp_path / "run.jsonl"
@@ -36,17 +36,17 @@ def file(tmp_path: Path) -> Write:
 
 
 def changed(line: bytes, **fields: Any) -> dict[str, Any]:
-    """A line with some fields changed; ``None`` is a value, too."""
+    """Return a line with some fields changed; ``None`` is a value, too."""
     return {**json.loads(line), **fields}
 
 
 def without(line: bytes, name: str) -> dict[str, Any]:
-    """A line that lacks a field."""
+    """Return a line without a field."""
     return {key: value for key, value in json.loads(line).items() if key != name}
 
 
 def refusal(path: Path) -> str:
-    """The sentence with which the file is refused."""
+    """Return the message with which the file is refused."""
     with pytest.raises(RunFileError) as refused:
         read_run(path)
     return str(refused.value).replace(f"{path}", "FILE")
@@ -300,7 +300,7 @@ def test_a_name_that_no_table_could_show_is_refused(file: Write) -> None:
 
 
 def test_errors_may_be_as_large_as_gradients_of_large_logits(file: Write) -> None:
-    """A check of right kernels wrote 7e144, and its file could not be read any more."""
+    """A check of correct kernels wrote 7e144, and its file could not be read back."""
     run = read_run(file(LATEST[0], changed(LATEST[1], dq_error_rel=2.8e141, dq_error_budget=7e144)))
     assert run.records[0]["dq_error_budget"] == 7e144
 

@@ -38,7 +38,7 @@ def test_a_cell_that_is_not_ok_keeps_all_but_its_speed() -> None:
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    """The fields of a record that is ok."""
+    """Return the fields of a record with the status ok."""
     golden = max((Path(__file__).parent / "golden").glob("*.jsonl"))
     lines = [json.loads(line) for line in golden.read_text().splitlines()]
     ok = next(line for line in lines if line["kind"] == "record" and line["status"] == "ok")

@@ -1,4 +1,4 @@
-"""The command that shows a cell again: short, and made of the cell's own fields."""
+"""The command that repeats a cell is short, and made from the cell's own fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder is there whole, or nothing is."""
+"""A folder is written completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run file grows line by line; nothing that was stored is ever damaged."""
+"""A run file grows line by line, and stored lines are never damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if sys.argv[2] == "room again":
 
 
 def on_a_full_disk(path: Path, then: str) -> str:
-    """Write nine lines in a process of its own, whose files are limited; what it printed."""
+    """Write nine lines in a process with a limit on file sizes, and return its output."""
     command = [sys.executable, "-c", ON_A_FULL_DISK, str(path), then]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -150,7 +150,7 @@ def test_a_file_that_another_process_writes_is_refused_until_that_is_gone(tmp_pa
             with pytest.raises(RunFileBusyError, match=r"run.jsonl is being written by another attnbench"):
                 write(path)
         assert lines(path) == [{"n": 0}]
-        other.kill()  # no chance to let the lock go
+        other.kill()  # no chance to release the lock
     RunWriter.resume(path).append({"n": 1})
     assert lines(path) == [{"n": 0}, {"n": 1}]
 

@@ -1,4 +1,4 @@
-"""Scenario files of the tests' own."""
+"""Fixtures that write scenario files for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Write a scenario file and give its path."""
+    """Return a function that writes a scenario file and returns its path."""
 
     def write_file(text: str, name: str = "mine.toml") -> str:
         path = tmp_path / name
@@ -30,13 +30,13 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def scenario(write: Callable[..., str]) -> Callable[[str], Scenario]:
-    """A scenario from the text of its file."""
+    """Return a function that loads a scenario from its text."""
     return lambda text: load_scenario(write(text))
 
 
 @pytest.fixture
 def problems(write: Callable[..., str]) -> Callable[[str], list[str]]:
-    """The mistakes that a file's text has."""
+    """Return a function that returns the mistakes in a scenario's text."""
 
     def mistakes(text: str) -> list[str]:
         with pytest.raises(ScenarioError) as caught:

@@ -21,7 +21,7 @@ NAMES = tuple(bundled_scenarios())
 
 
 def planned(name: str, *devices: str) -> list[PlannedCase]:
-    """The cases that some implementation runs on one of the devices."""
+    """Return the cases that some implementation runs on one of the devices."""
     scenario = load_scenario(name)
     kept = expand(scenario, {})
     return [one for one in kept if any(scenario.excluded(one.case, device, "any/one") is None for device in devices)]
@@ -37,7 +37,7 @@ def test_the_bundled_scenarios_are_these() -> None:
 
 
 def test_editors_find_the_schema_of_scenario_files() -> None:
-    """`make docs` writes it anew."""
+    """`make docs` writes the schema."""
     folder = importlib.resources.files("attnbench.scenarios")
     assert json.loads((folder / "scenario.schema.json").read_text()) == scenario_schema()
     for name in NAMES:

@@ -1,4 +1,4 @@
-"""A field that no case takes was meant otherwise, and is refused where it was set."""
+"""A field that no case uses must be a mistake, and is refused where it was set."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_rule_may_drop_combinations_that_are_no_case(scenario: Load) -> None:
 
 
 def test_a_rule_about_an_impossible_combination_sees_the_defaults(scenario: Load) -> None:
-    # heads_kv is not said: it is heads_q, and no document mask fits to these lengths.
+    # heads_kv defaults to heads_q, and no document mask fits these lengths.
     loaded = scenario(
         'defaults.seqlen_kv = 7\naxes.mask = ["none", "document"]\nexclude = [{mask = "document", heads_kv = 8}]'
     )

@@ -1,4 +1,4 @@
-"""Files of tensors: what they settle of a case, what is said where they do not, and how they count."""
+"""Tensor files: the fields that they determine, messages where they do not, and how contents identify a case."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class TestContent:
 
     def test_a_file_that_changes_after_the_plan_is_an_error(self, tmp_path: Path) -> None:
         path = self.whole(tmp_path / "a.npz")
-        case = make_case(**self.case(path).to_dict())  # as a worker gets it
+        case = make_case(**self.case(path).to_dict())  # as in a worker
         assert operand(case, "q").shape == Q
         self.whole(path, more=np.zeros(3))
         with pytest.raises(TensorError, match=r"a\.npz': .* other bytes than when the run was planned"):
@@ -215,7 +215,7 @@ class TestContent:
 
 
 class Planted:
-    """Run by unpickling."""
+    """An object whose unpickling runs code."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, ("planted",)
@@ -229,7 +229,7 @@ class TestFilesOfTorch:
 
     def test_are_read_by_a_process_of_their_own(self, tmp_path: Path) -> None:
         q, k = torch.randn(1, 96, 4, 32, dtype=torch.bfloat16), torch.randn(1, 200, 2, 32, dtype=torch.bfloat16)
-        turned = k.transpose(1, 2).contiguous().transpose(1, 2)  # lies in another order
+        turned = k.transpose(1, 2).contiguous().transpose(1, 2)  # another memory order
         torch.save({"layer": {"q_proj": q, "k_proj": k, "v_proj": turned, "n": 3}}, "x.pt")
         Path("safetensors.py").write_text("raise SystemExit('a file of the user stands in for a library')\n")
         case = case_of("inputs=file:x.pt")

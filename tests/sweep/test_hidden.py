@@ -1,4 +1,4 @@
-"""Cases that lose nearly all of their query-key pairs are told, with the word that gives them back."""
+"""Cases that hide nearly all query-key pairs are reported, with the option that shows them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that no honest hand wrote: a sentence, and nothing that takes long."""
+"""Hostile scenario files are refused with a sentence, and quickly."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ BASE = """
 
 @pytest.fixture
 def derived(write: Write) -> Callable[[str], Scenario]:
-    """A scenario that extends :data:`BASE`."""
+    """Return a function that loads a scenario which extends :data:`BASE`."""
     write(BASE, "base.toml")
     return lambda text: load_scenario(write(f'extends = "base.toml"\n{text}', "derived.toml"))
 

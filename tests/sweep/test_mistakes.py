@@ -1,4 +1,4 @@
-"""The sentences are the interface: each is written out in full."""
+"""Messages are part of the interface, so each is written out in full."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ MISTAKES = {
     'exclude = [{implementation = "("}]': (
         "exclude[0].implementation: '(': it is no regular expression: missing ), unterminated subpattern at position 0"
     ),
-    # what would be said in vain
+    # what would have no effect
     'tags = ["model"]': "source: a scenario tagged 'model' must say where its shapes come from",
     "axes.seqlen = [1]\naxes.seqlen_kv = [2]": ("axes.seqlen_kv: axes.seqlen sets seqlen_kv too: one place must do it"),
     "axes.heads = [1]\nzip = [{heads_q = [1]}]": ("axes.heads: zip[0].heads_q sets heads_q too: one place must do it"),

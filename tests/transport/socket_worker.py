@@ -1,4 +1,4 @@
-"""A worker behind a socket: ``python socket_worker.py`` prints the port, and serves whoever connects first."""
+"""A worker behind a socket: ``python socket_worker.py`` prints the port, and serves the first connection."""
 
 import socket
 import sys
@@ -9,7 +9,7 @@ from attnbench.worker.worker import Worker
 
 
 def main() -> None:
-    """Serve until the other end hangs up."""
+    """Serve until the connection is closed."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         sys.stdout.write(f"{server.getsockname()[1]}\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A child process that is asked: whatever it does instead of answering has a status and a sentence."""
+"""Whatever a child process does instead of answering has a status and a sentence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_answer_is_believed_only_as_far_as_it_is_declared(name: str) -> None:
 
 
 class EndsMeanwhile(Child):
-    """A child that answers and ends between the look into its pipe and the question whether it has ended."""
+    """A child that answers and ends after its pipe is checked and before it is asked whether it has ended."""
 
     def has_ended(self) -> bool:
         self._process.wait()

@@ -1,4 +1,4 @@
-"""Messages over a wire: what arrives is what was sent, in whatever pieces, or it is refused."""
+"""Messages over a stream arrive as they were sent, in pieces of any size, or are refused."""
 
 from __future__ import annotations
 

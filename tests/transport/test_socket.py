@@ -1,4 +1,4 @@
-"""A worker that is reached over TCP: another executor and another host, and nothing else of the harness changes."""
+"""A worker that is reached over TCP, with another executor and host; nothing else in the harness changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SocketExecutor(StreamExecutor):
         self._socket.sendall(data)
 
     def has_ended(self) -> bool:
-        return False  # the stream's end is all that can be seen from here
+        return False  # only the stream's end can be seen
 
     def ending(self) -> ExecutorError:
         return ExecutorError("crashed", "the connection was closed", is_gone=True)
@@ -66,7 +66,7 @@ class SocketExecutor(StreamExecutor):
 
 @dataclasses.dataclass(frozen=True)
 class OverTcp(LocalHost):
-    """Starts workers that listen on the loopback, and connects to them."""
+    """A host that starts workers listening on the loopback, and connects to them."""
 
     processes: list[subprocess.Popen[str]] = dataclasses.field(default_factory=list)
 

@@ -1,1 +1,1 @@
-"""How often the gate is wrong on a real machine: unchanged code, and real kernels with known faults."""
+"""Measures how well attnbench measures kernels whose durations and footprints are known."""

@@ -1,4 +1,4 @@
-"""``make truth``: durations and footprints that are known, as attnbench measures them here, alone and beside work.
+"""``make truth``: measures known durations and footprints on this machine, alone and next to other work.
 
 ``python -m tests.truth --page docs/truth.md`` writes the tables; nothing else should run meanwhile.
 """
@@ -24,10 +24,10 @@ from tests.truth.truth_kernels import DURATIONS_US, FOOTPRINTS_KIB
 
 HERE = Path(__file__).parent
 WITHIN = {"alone": (0.005, 256 * 1024), "beside a busy core": (0.02, 256 * 1024)}
-"""The aims: the error of a time over it, and that of a footprint in bytes."""
+"""Largest acceptable errors: of a time, relative to it, and of a footprint, in bytes."""
 
 Found = dict[str, list[dict[str, Any]]]
-"""By implementation, its records."""
+"""Records by implementation."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def runs(count: int, *, busy: bool) -> Found:
-    """So many runs of all kernels."""
+    """Run all kernels ``count`` times."""
     found: Found = {}
     with tempfile.TemporaryDirectory() as folder, busy_core() if busy else contextlib.nullcontext():
         for run_number in range(count):
@@ -60,7 +60,7 @@ def runs(count: int, *, busy: bool) -> Found:
 
 
 def about(count: int) -> str:
-    """How it was measured."""
+    """Return a paragraph on how it was measured."""
     return (
         f"`make truth`: {count} runs of each kind on {cpu_model()} ({os.cpu_count()} processors), Linux "
         f"{platform.release()}. Each kernel returns a planted time after it was called, or has planted memory filled "
@@ -70,7 +70,7 @@ def about(count: int) -> str:
 
 
 def tables(found: dict[str, Found]) -> Iterator[str]:
-    """A table of times and one of footprints."""
+    """Yield the lines of a table of times and one of footprints."""
     yield from ("| planted | " + " | ".join(f"{name}: medians | largest error | disturbed" for name in found) + " |",)
     yield "|---|" + "---|" * 3 * len(found)
     for microseconds in DURATIONS_US:
@@ -85,7 +85,7 @@ def tables(found: dict[str, Found]) -> Iterator[str]:
 
 
 def time_cells(records: list[dict[str, Any]], planted_ns: float) -> str:
-    """Medians, the largest error, and how many records tell of a disturbance."""
+    """Return cells with the medians, the largest error, and the number of disturbed records."""
     medians = sorted(record["time_median_ns"] for record in records)
     worst = max((median / planted_ns - 1 for median in medians), key=abs)
     disturbed = sum(bool(record["involuntary_switches"] or record["steal_share"]) for record in records)
@@ -94,7 +94,7 @@ def time_cells(records: list[dict[str, Any]], planted_ns: float) -> str:
 
 
 def memory_cells(records: list[dict[str, Any]], planted: int) -> str:
-    """The least, the most, and the largest error in KiB."""
+    """Return cells with the smallest and largest footprint, and the largest error in KiB."""
     peaks = sorted(record["memory_peak_bytes"] for record in records)
     worst = max((peak - planted for peak in peaks), key=abs)
     return f"{size(peaks[0], 4)} | {size(peaks[-1], 4)} | {number(worst / 1024, 3)} KiB"

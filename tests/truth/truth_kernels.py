@@ -1,4 +1,4 @@
-"""Kernels whose time and memory are known: each is right, and then waits or fills memory as planted."""
+"""Kernels with known time and memory: each computes attention, then waits or fills memory as planted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def attend(q: Array, k: Array, v: Array, case: Case) -> Array:
 
 
 def plant_duration(microseconds: int) -> None:
-    """Declare a kernel that returns so long after it was called."""
+    """Declare a kernel that returns ``microseconds`` after it was called."""
 
     @attention(f"truth/takes-{microseconds}-us", framework="numpy", dtypes=["float32"], masks=["none"])
     def takes(q: Array, k: Array, v: Array, case: Case) -> Array:
@@ -43,7 +43,7 @@ def plant_duration(microseconds: int) -> None:
 
 
 def plant_footprint(kibibytes: int) -> None:
-    """Declare a kernel that has so much memory filled at once."""
+    """Declare a kernel that fills ``kibibytes`` of memory at once."""
 
     @attention(f"truth/fills-{kibibytes}-kib", framework="numpy", dtypes=["float32"], masks=["none"])
     def fills(q: Array, k: Array, v: Array, case: Case) -> Array:

@@ -1,4 +1,4 @@
-"""JSON of strangers holds finite numbers only."""
+"""JSON from strangers may hold finite numbers only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run files that nobody ran: times and memory follow laws which the tests know, statuses are of every kind."""
+"""Imagined run files: times and memory follow known laws, and there are statuses of every kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Fields = dict[str, Any]
 
 
 def header(**given: Any) -> Fields:
-    """A header line; what is given stands in for the default."""
+    """Return a header line; given fields replace defaults."""
     return {
         "kind": "header",
         "schema_version": 1,
@@ -47,7 +47,7 @@ def header(**given: Any) -> Fields:
 
 
 def record(case: Case, implementation: str, **given: Any) -> Fields:
-    """A record line of the case; ok and without numbers, unless more is given."""
+    """Return a record line of the case; ok and without numbers by default."""
     about: Fields = {"device": "cpu", "threads": 2, "layout": "bhsd", "status": "ok", "run_id": "f00dfeed0001"}
     about |= case.to_dict() | given
     made = Record(
@@ -61,12 +61,12 @@ def record(case: Case, implementation: str, **given: Any) -> Fields:
 
 
 def failed(case: Case, implementation: str, status: str, reason: str, **given: Any) -> Fields:
-    """A record line of a cell that is not ok."""
+    """Return a record line of a cell that is not ok."""
     return record(case, implementation, status=status, stage=given.pop("stage", "call"), reason=reason, **given)
 
 
 def timed(case: Case, implementation: str, median_ns: float, *, spread: float = 0.01, **given: Any) -> Fields:
-    """A record line of a cell that is ok: its interval is ``spread`` to both sides of the median."""
+    """Return a record line of an ok cell, whose interval extends by ``spread`` to both sides of the median."""
     numbers = {
         "time_samples_ns": [median_ns * (1 + spread * step) for step in (-2, -1, 0, 1, 2, 0)],
         "time_median_ns": median_ns,
@@ -84,7 +84,7 @@ def timed(case: Case, implementation: str, median_ns: float, *, spread: float = 
 
 
 def full_record(case: Case, **given: Any) -> Fields:
-    """A record line in which every metric has a value."""
+    """Return a record line in which every metric has a value."""
     values: Fields = {}
     for name, field in CellMetrics.model_fields.items():
         kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
@@ -105,7 +105,7 @@ def write(path: Path, records: Sequence[Fields], *, footer: bool = True, **given
     return path
 
 
-# time in ns and memory in bytes, as laws of the length; the factors are so unlike that no two ever tie
+# time in ns and memory in bytes by length; the factors differ so much that no two tie
 LAWS: dict[str, tuple[Callable[[int], float], Callable[[int], float]]] = {
     "slow/plain": (lambda n: 40_000 + 0.9 * n * n, lambda n: 8.0 * n * n),
     "slow/blocked": (lambda n: 70_000 + 0.4 * n * n, lambda n: 3_000.0 * n),
@@ -115,7 +115,7 @@ LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
 
 def scaling(path: Path) -> Path:
-    """Three implementations that work and one for each way of failing; two dtypes, two masks, three processes."""
+    """Write a run of three working implementations, and one per way to fail; two dtypes, two masks, three processes."""
     noise = random.Random(7)
     lines = []
     for dtype in ("float32", "bfloat16"):
@@ -162,13 +162,13 @@ def _failures(case: Case, replicate: int) -> list[Fields]:
 
 @pytest.fixture(scope="session")
 def scaling_run(tmp_path_factory: pytest.TempPathFactory) -> RunFile:
-    """:func:`scaling`, read."""
+    """Return the run that :func:`scaling` writes."""
     return read_run(scaling(tmp_path_factory.mktemp("runs") / "scaling.jsonl"))
 
 
 @pytest.fixture
 def run_of(tmp_path: Path) -> Callable[..., RunFile]:
-    """Makes a run of some records: ``run_of([record, ...], name="a.jsonl", seed=3)``."""
+    """Return a function that makes a run of records: ``run_of([record, ...], name="a.jsonl", seed=3)``."""
 
     def made(records: Sequence[Fields], name: str = "run.jsonl", **given: Any) -> RunFile:
         return read_run(write(tmp_path / name, records, **given))

@@ -1,6 +1,6 @@
-"""A run of as many records as are asked for: ``python -m tests.views.synthetic 100000 large.jsonl``.
+"""Writes a run with any number of records: ``python -m tests.views.synthetic 100000 large.jsonl``.
 
-Two more numbers say how many implementations (10) and processes for each cell (3) it has.
+Two more arguments are the numbers of implementations (10) and of processes per cell (3).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LENGTHS = tuple(128 * 2**i for i in range(8))
 
 
 def large_run(path: Path, records: int, implementations: int = 10, processes: int = 3) -> Path:
-    """Eight lengths, and as many groups of cases as it takes."""
+    """Write a run at eight lengths, with as many groups of cases as needed."""
     noise = random.Random(5)
     names = [f"family-{i}/kernel" for i in range(implementations)]
     groups = itertools.product(
@@ -37,7 +37,7 @@ def large_run(path: Path, records: int, implementations: int = 10, processes: in
             for replicate in range(processes):
                 if len(lines) == records:
                     return write(path, lines, replicates=processes)
-                # Each is the fastest somewhere: what starts slowly grows slowly.
+                # Each is the fastest somewhere: those with slow starts grow slowly.
                 growth = 0.1 * batch * heads * length**2 / number
                 median = (20_000 * number + growth) * noise.uniform(0.97, 1.03)
                 lines.append(timed(case, name, median, replicate=replicate, memory_peak_bytes=512 * number * length))

@@ -1,4 +1,4 @@
-"""A cell is all of its processes: any that failed decides, any that was disturbed is left out and said to be."""
+"""A cell joins its processes: one failure decides its status, and disturbed ones are left out and reported."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_rates_follow_from_the_cells_own_time(run_of: Callable[..., RunFile]) ->
 
 
 def test_a_cell_has_every_metric_of_its_record_under_the_same_name(run_of: Callable[..., RunFile]) -> None:
-    ragged = make_case(requests="3q16")  # only there is a rate of tokens
+    ragged = make_case(requests="3q16")  # only ragged batches have a rate of tokens
     (cell,) = cells_of(run_of([full_record(ragged, replicate=i) for i in range(3)]))
     assert [name for name in METRICS if getattr(cell.metrics, name) is None] == []
     numbers = cell.numbers()

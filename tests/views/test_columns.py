@@ -1,4 +1,4 @@
-"""Columns of metrics are what their declarations say."""
+"""Columns of metrics follow their declarations."""
 
 from __future__ import annotations
 

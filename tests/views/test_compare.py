@@ -1,4 +1,4 @@
-"""Speed-ups name what they are relative to, carry an interval, and never hide a missing cell."""
+"""Speed-ups name their baseline, have an interval, and never hide a missing cell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = [make_case(seqlen_q=128 * 2**i) for i in range(4)]
 
 
 def times(name: str, *medians: float, **given: Any) -> list[dict[str, Any]]:
-    """One implementation's times at the first lengths."""
+    """Return records of one implementation's times at the first lengths."""
     return [timed(case, name, median, **given) for case, median in zip(CASES, medians, strict=False)]
 
 
@@ -57,7 +57,7 @@ def test_where_the_scenarios_baseline_was_not_run_it_is_what_was_timed_most_ofte
 
 
 def test_speed_ups_of_a_plugin_are_over_what_it_was_run_beside(run_of: Callable[..., RunFile]) -> None:
-    """``-i a/mine -i torch/sdpa`` of a scenario whose baseline is neither."""
+    """``-i a/mine -i torch/sdpa`` with a scenario whose baseline is neither."""
     origin = {"origin": {"kind": "file", "target": "mine.py"}}
     found = {"a/mine": origin, "torch/sdpa": {}}
     run = run_of([*times("a/mine", 1e6), *times("torch/sdpa", 2e6)], scenario={"name": "s"}, implementations=found)

@@ -1,4 +1,4 @@
-"""A cell's value is the median of its processes' medians; intervals say where they come from."""
+"""A cell's value is the median of its processes' medians; intervals state their source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attnbench.views.estimates import (
 
 
 def timing(*medians: float, spread: float | None = 0.01) -> CellTiming:
-    """Processes with these medians, each with an interval of ``spread`` to both sides."""
+    """Return processes with these medians, and intervals that extend by ``spread`` to both sides."""
     return CellTiming(medians=medians, intervals=tuple(None if spread is None else around(m, spread) for m in medians))
 
 
@@ -77,7 +77,7 @@ def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
 
 
 PROCESSES = 1.96 * np.sqrt(2) * 0.02
-"""Half-width of an interval that comes from differences between processes, as a logarithm."""
+"""Half-width, on a log scale, of an interval due to differences between processes."""
 
 
 def visited(run: str, *medians: float) -> CellTiming:
@@ -86,7 +86,7 @@ def visited(run: str, *medians: float) -> CellTiming:
 
 
 def test_a_ratio_within_a_run_is_that_of_visits_side_by_side() -> None:
-    drift = (100, 110, 120, 130, 140)  # which falls on both
+    drift = (100, 110, 120, 130, 140)  # which affects both
     one, other = visited("r", *(2 * d for d in drift)), visited("r", *drift, 200)
     estimate = ratio(one, other)
     assert estimate.method == "5 pairs of visits"
@@ -96,7 +96,7 @@ def test_a_ratio_within_a_run_is_that_of_visits_side_by_side() -> None:
 
 
 def test_one_kernel_is_not_faster_than_itself_where_the_machine_changes_its_pace() -> None:
-    """Their medians are of different paces: 7.3 and 4.4 ms."""
+    """Their medians were taken at different paces: 7.3 and 4.4 ms."""
     one = visited("r", 7.33, 7.33, 7.32, 4.28, 4.27)
     other = visited("r", 7.40, 7.40, 4.38, 4.38, 4.36)
     assert one.value / other.value == pytest.approx(7.32 / 4.38)
@@ -124,7 +124,7 @@ def test_the_machines_drift_is_in_a_ratio_too() -> None:
 
 
 def test_a_drift_beyond_all_numbers_gives_no_interval() -> None:
-    """A stranger's file may hold one; the interval's ends would be no numbers."""
+    """A stranger's file may hold one; the ends of the interval would not be finite."""
     wild = Visits(run="r", medians=(100, 100, 100), drift=1e6)
     one = CellTiming(medians=(100,), intervals=(None,), visits=(wild,))
     assert ratio(one, visited("r", 50, 50, 50)).low is None
@@ -187,7 +187,7 @@ def test_the_exact_bootstrap_is_what_random_resamples_come_to(n: int) -> None:
     drawn = [np.median(rng.choice(values, (100_000, n)), axis=1) for values in (above, below)]
     low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975], method="inverted_cdf")
     estimate = ratio(timing(*above), timing(*below))
-    # The ratio takes few values: a random end lies at the exact one or beside it.
+    # The ratio takes few values: a random end is the exact one or next to it.
     assert estimate.low == pytest.approx(low, rel=0.01)
     assert estimate.high == pytest.approx(high, rel=0.01)
 

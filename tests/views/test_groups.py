@@ -1,4 +1,4 @@
-"""Cases that differ in length alone are a group, which is named by what sets it apart from the others."""
+"""Cases that differ only in length are a group, named by its difference from other groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def grouped(run_of: Callable[..., RunFile]) -> Callable[..., Grouping]:
-    """Groups cases, given as their fields; ``tags`` names a case."""
+    """Return a function that groups cases given by their fields; ``tags`` names a case."""
 
     def group(*cases: dict[str, Any]) -> Grouping:
         lines = []

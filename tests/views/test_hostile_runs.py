@@ -1,4 +1,4 @@
-"""A run file that somebody sent: whatever its texts are, every view shows them and none of them acts."""
+"""A run file from a stranger: every view shows its texts, whatever they are, and executes none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFile:
-    """A run in which every text is hostile, with the same one in each place."""
+    """Return a run in which every text is the same hostile one."""
     lines = []
     for index, text in enumerate(HOSTILE):
         name = f"{text}/{index}"
@@ -169,7 +169,7 @@ class _Seen(html.parser.HTMLParser):
 
 
 def _tables(rows: list[str]) -> list[list[str]]:
-    """Rows by table: its second one is a rule."""
+    """Group rows by table; a table's second row is a rule."""
     tables: list[list[str]] = []
     for row, following in zip(rows, [*rows[1:], ""], strict=True):
         if re.fullmatch(r"\|( -+:? \|)+", following):

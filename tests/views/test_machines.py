@@ -1,4 +1,4 @@
-"""Runs that machines of several kinds share: each by itself, and beside each other where that is asked for."""
+"""Runs shared by machines of several kinds: shown separately, or compared on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def part(run_id: str, **given: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """The first case is faster on one machine, the second on the other; a/a and b/b change places, too."""
+    """Write a run: the first case is faster on one machine, the second on the other; a/a and b/b swap ranks, too."""
     times = {"x": ((1e6, 2e6), (9e6, 8e6)), "y": ((3e6, 4e6), (5e6, 6e6))}
     lines = [
         timed(case, name, ns, run_id=machine)

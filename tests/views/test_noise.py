@@ -1,4 +1,4 @@
-"""Sentences above an answer, on noise that its intervals do not contain."""
+"""Sentences above an answer, on noise that its intervals do not include."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves in characters: each point in its place, nothing lost where curves meet."""
+"""Plots of characters: each point is in its place, and none is lost where curves meet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LENGTHS = (128, 256, 512, 1024)
 
 
 def columns_of(sign: str, text: str) -> list[tuple[int, int]]:
-    """(line, column) of each letter in the plot, from its upper left corner."""
+    """Return (line, column) of each letter in the plot, from its upper left corner."""
     lines = text.splitlines()
     plot = lines[: next(i for i, line in enumerate(lines) if "└" in line)]
     edge = max(line.find("│") for line in plot)

@@ -28,7 +28,7 @@ REASON = "mask 'document' is not declared (only none)"
 
 @pytest.fixture
 def run(run_of: Callable[..., RunFile]) -> RunFile:
-    """Two lengths; one implementation is fast, one is wrong at one of them, one is not there."""
+    """Return a run at two lengths: one implementation is fast, one is wrong at one length, one is unavailable."""
     return run_of(
         [
             timed(SHORT, "slow/plain", 2e6),

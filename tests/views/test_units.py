@@ -1,4 +1,4 @@
-"""Numbers for people: a unit that fits, three digits that count, a dash for what is absent."""
+"""Formatted numbers have a fitting unit and three significant digits; absent ones are a dash."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_behind_projections_prepare_sees_tensors_like_those_of_the_calls() -> No
 
 
 def test_each_case_is_compiled_though_one_function_serves_all_of_them() -> None:
-    """Torch gives up after eight shapes of a function that is compiled as its module is imported."""
+    """Torch gives up after eight shapes of a function that was compiled at import."""
 
     @torch.compile(dynamic=False, backend="eager")
     def compiled(q: Any, k: Any, v: Any) -> Any:
@@ -62,7 +62,7 @@ def test_each_case_is_compiled_though_one_function_serves_all_of_them() -> None:
 def test_a_forward_pass_that_is_not_timed_does_not_see_the_upstream_gradient(
     framework: Literal["torch", "numpy"], strides: str, *, explicit: bool
 ) -> None:
-    """One that does could compute the gradients, and the timed backward pass would hand them out."""
+    """Otherwise it could compute the gradients, and the timed backward pass would only return them."""
     if framework == "numpy" and not explicit:
         pytest.skip("NumPy has no autograd")
     seen: list[Any] = []

@@ -1,4 +1,4 @@
-"""The peak of a call is what was alive at once, whoever allocated it."""
+"""The peak of a call is the memory alive at once, whoever allocated it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_not_alive_at_once_is_not_added_up() -> None:
 
 
 def test_memory_that_the_heap_held_back_before_is_counted_all_the_same() -> None:
-    touched(30 * MIB)  # freed at once, and kept by the allocator
+    touched(30 * MIB)  # freed at once, but kept by the allocator
     assert peak_of(lambda: touched(30 * MIB)).peak_bytes == pytest.approx(30 * MIB, abs=TOLERANCE)
 
 

@@ -1,6 +1,6 @@
 """Misconduct of a call: returning its inputs, writing into them, running on afterwards, leaving memory unwritten.
 
-Each of these plug-ins computes the right answer, or lets it look so, and is ``wrong`` all the same.
+Each of these plug-ins computes the right answer, or seems to, and is ``wrong`` nevertheless.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ MISCONDUCT = {
     "takes-turns-in-slow-calls": "out lies in the memory of an earlier call's out: a result must have its own",
     "writes-into-q": "the call wrote into its inputs: q",
     "writes-behind-q": "the call wrote into its inputs: q",
-    # Or what was there when it returned is judged, where the system lets it go on too late to be seen.
+    # Or the memory at its return is judged, if the system schedules its thread too late.
     "goes-on-after-it-returned": "what a call returned was changed afterwards|instead of",
     "returns-a-lazy-tensor": "the call returned Lazy as out, not a torch.Tensor",
     "returns-what-is-not-negated-yet": "a tensor that is not negated or conjugated yet as out",
     "returns-a-sparse-tensor": "a tensor of the layout sparse_coo as out, not a dense one",
     "returns-a-nested-tensor": "a nested tensor as out",
     "returns-a-tensor-of-another-device": "returned out on the device meta, not on cpu",
-    # Or, of a call before memory is poisoned, what happened to lie there.
+    # Or, in a call before memory is poisoned, the previous content is judged.
     "leaves-a-row-unwritten": "out is nan where|instead of",
     "returns-what-it-returned-before": r"\(on fresh inputs\)",
     "packs-k-once": r"\(on fresh inputs\)",
@@ -70,7 +70,7 @@ def test_the_same_plugin_without_misconduct_agrees(records: dict[str, dict[str, 
 
 
 def test_a_stale_result_is_wrong_in_a_run_that_times_too(attnbench: Command, tmp_path: Path) -> None:
-    """It is right on the inputs which it computed last, so only inputs that change within the timed window show it."""
+    """It is right on the last inputs that it computed, so only inputs that change while timing reveal it."""
     attnbench(
         "run", "-p", PLUGINS / "misconduct.py", "-i", "stale-after-twenty", "-a", "seqlen=256", "--peaks", "none",
         "--out", tmp_path / "run.jsonl",

@@ -1,4 +1,4 @@
-"""A kernel that cheats only while it is timed is caught there, and no time of it is stored."""
+"""A kernel that cheats only while it is timed is caught, and its time is not stored."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def test_without_misconduct_the_samples_agree(records: dict[str, dict[str, objec
 
 
 def test_what_is_remembered_from_call_to_call_has_no_time_of_its_own(records: dict[str, dict[str, object]]) -> None:
-    """Each of its timed calls has inputs of its own."""
+    """Each timed call has new inputs."""
     record = records["timed/remembers-by-writes"]
     assert (record["status"], record["calls_per_sample"]) == ("ok", 1), record["reason"]

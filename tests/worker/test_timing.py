@@ -1,4 +1,4 @@
-"""Warm-up and samples against a clock that tells what the test wants."""
+"""Warm-up and samples with a scripted clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MS = 1_000_000
 
 
 class FakeClock:
-    """Time passes only in calls, as long as the test says; the last duration goes on for ever."""
+    """A clock that advances only in calls, by scripted durations; the last one repeats."""
 
     def __init__(self, durations_ns: Iterable[int]) -> None:
         self.now = 0
@@ -66,7 +66,7 @@ def test_a_short_sampling_has_a_short_warm_up() -> None:
 @pytest.mark.parametrize(
     ("durations_ns", "took_ms"),
     [
-        ([MS], 15),  # as warm from the start
+        ([MS], 15),  # warm from the start
         ([10 * MS, 8 * MS, 5 * MS], 33),  # cold, then warm: three as before
         ([5 * MS, 5 * MS, 10 * MS, 5 * MS], 35),  # three in a row
         ([10 * MS], 60),  # never again
@@ -100,7 +100,7 @@ def test_a_coarse_clock_needs_longer_samples() -> None:
 
 
 class Remembers:
-    """A call that takes long on inputs it has not seen, and no time on those it has."""
+    """A call that takes long on new inputs, and less on those that it has seen."""
 
     def __init__(self, *, first_ns: int, again_ns: int) -> None:
         self.now = 0

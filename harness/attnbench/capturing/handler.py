@@ -109,7 +109,7 @@ class CapturingHandler:
         """Answer a call as the model would, and record it."""
         with self._own_time():
             kind = self._kind(call)
-        # Views of this call's own, whose gradients are complete once this call's backward pass is.
+        # Views that only this call uses, whose gradients are complete when its backward pass is.
         given = [x.view_as(x) if call.needs_gradients and x.requires_grad else x for x in call.given]
         start = Moment(call.q.device)
         try:

@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def exit_code(program: Callable[[], object]) -> int:
-    """Run a program to its end; the exit code that it would have."""
+    """Run a program to its end, and return the exit code that it would have."""
     from attnbench.runner.interrupts import exit_code_of
 
     code = 0
@@ -67,7 +67,7 @@ def exit_code(program: Callable[[], object]) -> int:
         code = code_of(ended)
     except KeyboardInterrupt as interrupt:
         code = exit_code_of(interrupt)
-    except BaseException as error:  # noqa: BLE001 - whatever ends the program, what was captured is written
+    except BaseException as error:  # noqa: BLE001 - the capture is written however the program ends
         traceback.print_exception(error.with_traceback(_of_program(error.__traceback__)))
         code = 1
     return code
@@ -103,7 +103,7 @@ def _wait_for_threads() -> None:
 
 
 def code_of(ended: SystemExit) -> int:
-    """The exit code that Python would return: a text is printed, and is a failure."""
+    """Return the exit code that Python would return; if the code is a text, print it and return 1."""
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
     sys.stderr.write(f"{ended.code}\n")
@@ -111,7 +111,7 @@ def code_of(ended: SystemExit) -> int:
 
 
 def _of_program(frames: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that is the program's own."""
+    """Return the part of a traceback that belongs to the program."""
     own = str(Path(__file__).parents[1])
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith((own, runpy.__file__, "<frozen runpy>")):
         frames = frames.tb_next

@@ -22,6 +22,6 @@ def as_computed(x: Tensor) -> Tensor:
 
 
 def autocast_off(kind: str) -> contextlib.AbstractContextManager[object]:
-    """Products are computed in the dtype of their inputs: as an implementation writes them."""
+    """Return a context without autocast, in which products have the dtype of their inputs."""
     is_on = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if is_on else contextlib.nullcontext()

@@ -61,7 +61,7 @@ class AttentionCall:
     spent_ns: int = 0
     """Time that computing those scores and probabilities took."""
     kind: Kind | None = None
-    """The kind that the call is of; ``None`` where queries, keys and values are not ``given`` as they are."""
+    """The kind of the call; ``None`` if queries, keys and values are not passed as ``given``."""
 
     @property
     def needs_gradients(self) -> bool:

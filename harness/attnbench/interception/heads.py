@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def shared_heads(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys and values, (batch, heads, seqlen, dim), without adjacent copies of heads.
 
-    Copies are told by their memory: a stride of nothing, or the same values. As one differing number ends the search,
-    it takes no time where there are none. Where gradients go back to them, heads that are equal by chance, as those of
-    weights that are all alike, have gradients of their own: then autograd's graph tells copies.
+    Copies are detected by a stride of 0 or by equal values. If there are none, the comparison stops at the first
+    difference and is fast. If gradients are needed, heads that merely have equal values, for example because all
+    weights are equal, must keep separate gradients, so copies are detected in autograd's graph.
 
     Raises:
-        ValueError: within ``vmap``, whose batch cannot be seen.
+        ValueError: within ``vmap``, which hides its batch.
     """
     if any(torch._C._functorch.is_batchedtensor(x) for x in (k, v)):  # noqa: SLF001 - there is no public way to ask
         raise ValueError("it runs within vmap, whose batch is not seen from within")

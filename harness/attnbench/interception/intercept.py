@@ -23,7 +23,7 @@ def intercept(
     around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     at_once: AtOnce | None = None,
 ) -> Iterator[Interceptor]:
-    """Let a handler answer the attention calls of the block: in this thread, in those that it starts, and in modules.
+    """Let a handler answer the block's attention calls: in this thread, in threads that it starts, and in modules.
 
     Intercepted are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products
     around a softmax, also within ``nn.MultiheadAttention`` and ``nn.TransformerEncoder``; calls of other libraries'
@@ -31,11 +31,11 @@ def intercept(
     path of encoder layers is off: both would hide their attention.
 
     Args:
-        handler: answers each call; :meth:`AttentionCall.original` is what the model would have got. Attention that it
-            computes itself is not seen.
-        unmatched: told of each call that cannot be said as one.
-        around_model: gives a context for each call of an outermost module, and for each backward pass.
-        at_once: asked first, where there is one; what it answers the handler never sees.
+        handler: answers each call; :meth:`AttentionCall.original` returns what the model would have got. Attention
+            within the handler is not intercepted.
+        unmatched: called for attention that cannot be described as an :class:`AttentionCall`.
+        around_model: returns a context for each call of an outermost module, and for each backward pass.
+        at_once: called before the handler, which never sees the calls that it answers.
 
     Yields:
         The interceptor, which counts the functions that it has inspected.

@@ -1,4 +1,4 @@
-"""The kind of a call, told by what the program hands over, before the call is described."""
+"""The kind of a call, determined by the program's arguments alone, before the call is described."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """Calls are alike where ``key`` is equal, and so are the values of all tensors but Q, K and V."""
+    """Calls are of one kind if ``key`` and the values of all tensors except Q, K and V are equal."""
 
     key: Hashable
     tensors: tuple[Tensor, ...]
-    """Q, K and V, and then masks, biases and sinks."""
+    """Q, K and V, followed by masks, biases and sinks."""
 
 
 AtOnce = Callable[[Kind], "Tensor | None"]
-"""Answers a call that is like an earlier one, without its description; ``None`` where none was."""
+"""Answers a call like an earlier one without describing it; returns ``None`` if there was none."""
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _VALUES = (bool, int, float, str, types.NoneType, types.FunctionType, types.BuiltinFunctionType)
 
 
 def kind_of(*arguments: object) -> Kind | None:
-    """The kind of a call of these arguments, queries, keys and values first.
+    """Return the kind of a call with these arguments, queries, keys and values first.
 
-    ``None`` where its description depends on more than is seen here.
+    ``None`` if the description of the call depends on more than its arguments.
     """
     if is_transformed() or torch._C._is_any_autocast_enabled():  # noqa: SLF001 - of any device
         return None
@@ -58,6 +58,6 @@ def kind_of(*arguments: object) -> Kind | None:
 
 
 def is_transformed() -> bool:
-    """Whether torch.func transforms what runs, or gradients are wanted in forward mode."""
+    """Whether the call runs within a torch.func transform, or computes forward-mode gradients."""
     level = forward_ad._current_level  # noqa: SLF001 - there is no public way to ask
     return level >= 0 or torch._C._functorch.maybe_current_level() is not None  # noqa: SLF001 - nor here

@@ -75,14 +75,14 @@ class Steps:
         return dense_bias(case, table)
 
     def call(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
-        """The forward pass over keys and values that may lie in pages."""
+        """Run the forward pass on keys and values that may be in pages."""
         table = plan.operands.block_table
         if table is not None:
             k, v = (self.gathered(pages, table, case) for pages in (k, v))
         return self.forward(q, k, v, case, plan)
 
     def gathered(self, pages: Tensor, table: Tensor, case: Case) -> Tensor:
-        """Pages (pages, page_size, heads_kv, dim) to (batch, heads_kv, seqlen_kv, dim)."""
+        """Gather pages (pages, page_size, heads_kv, dim) into (batch, heads_kv, seqlen_kv, dim)."""
         import torch
 
         rows = zip(table, key_lengths(case).tolist(), strict=True)

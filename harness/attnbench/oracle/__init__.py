@@ -1,4 +1,4 @@
-"""The oracle: computes the float64 answer of a case and judges outputs against a budget that follows from the dtype.
+"""The oracle: computes the float64 answer of a case, and judges outputs against a budget derived from the dtype.
 
-It runs in a process of its own, in which no code of any implementation ever runs.
+It runs in its own process, which never runs an implementation's code.
 """

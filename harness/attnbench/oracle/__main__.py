@@ -9,7 +9,7 @@ from attnbench.transport.channel import die_with_parent, parents_channel
 
 
 def main() -> None:
-    """Serve until the parent hangs up."""
+    """Answer the parent's questions until it closes the channel."""
     die_with_parent()
     parents_channel(int(sys.argv[1]), int(sys.argv[2])).serve(QUESTIONS, Adjudicator().answer)
 

@@ -1,15 +1,15 @@
-"""How wrong a sound implementation may be: derived from the dtype and the inputs, never tuned by hand.
+"""Error budgets of a sound implementation, derived from the dtype and the inputs, never tuned by hand.
 
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
 answer, and the largest error of a row over that row's norm. The budget of either is twice the error of the
 low-precision reference on the same inputs (twice, because both differ from the truth and from each other), plus a
 rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
 of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
-2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
-ones of the weights and absolute ones of the LSE, and those of the terms that cancel in dQ and dK.
+2019), and the rounding errors that are not proportional to the result: those of scores, which the exponential turns
+into relative errors of the weights and absolute errors of the LSE, and those of terms that cancel in dQ and dK.
 
-The low-precision reference rounds what it stores, and adds up exactly. The errors of sums depend on their order, which
-is the processor's; the rounding term has room for any.
+The low-precision reference rounds what it stores, but sums exactly. The errors of sums depend on their order, which
+depends on the processor; the rounding term covers any order.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _REFERENCE_FACTOR = 2.0
 _UNLIKELY = math.log(1e6)
-"""One in a million judged tensors may have larger rounding errors of scores than its budget allows for."""
+"""Minus the log probability that a tensor's rounding errors of scores exceed its budget: one in a million."""
 _ACCUMULATED = 2.0
-"""Roundings for each term of a sum: those of a product and of an addition."""
+"""Roundings per term of a sum: one for the product, one for the addition."""
 _BOTH_ROUNDED = math.sqrt(2)
-"""In float64 the answer has rounding errors as large as those of what is judged."""
+"""In float64, the answer has rounding errors as large as those of the judged tensor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Error:
     """Index of the worst element within the judged tensor: the worst row's largest difference."""
 
     def or_worse(self, other: Error | None) -> Error:
-        """The larger of either measure, of the low-precision reference's two ways."""
+        """Return an error with the larger of the two values of each measure."""
         if other is None:
             return self
         return Error(max(self.rel, other.rel), max(self.max, other.max), self.worst)
 
 
 def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
-    """Error of a tensor (..., rows, columns) in float64, over the places where both are finite.
+    """Return the error of a float64 tensor (..., rows, columns) over the elements where both are finite.
 
-    With ``per_value`` each value is a row of its own with an absolute scale of at least 1, as for an LSE.
+    With ``per_value``, as for an LSE, each value is a row of its own, with a scale of at least 1.
     """
     import torch
 
@@ -81,10 +81,11 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
 
 
 def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> Error:
-    """Rounding errors of scores and of cancelling terms that a budget has room for, in unit roundoffs.
+    """Return the size of rounding errors of scores and cancelling terms that a budget allows, in unit roundoffs.
 
-    The low-precision reference shows what it is to store a row in 16 bits, and a typical size beside it is enough. Its
-    errors show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
+    In 16 bits, the low-precision reference includes the errors of storing rows, so a typical size of the rest is
+    enough. Its errors do not depend on the order of sums, which dominates in float32 and float64, and say little about
+    an LSE; there a bound is used.
 
     ``deviations`` are standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
     """
@@ -94,7 +95,7 @@ def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> 
 
 
 def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
-    """Rows' errors, each of which is as large as a single rounding may make it: the root of three deviations."""
+    """Return the size of errors of sqrt(3) deviations in each row: the largest error of a single rounding."""
     whole, scale = scales(answer)
     norms = math.sqrt(3) * deviations
     rows = norms / scale
@@ -104,12 +105,12 @@ def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
 
 
 def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error:
-    """A bound that rounding errors of rows hardly ever exceed, on the scales of the answer's errors.
+    """Return a bound on the rows' rounding errors, which they exceed with a probability of about one in a million.
 
-    They are sums of independent errors, and where few keys compete in few rows there are so few of them that sound
-    computations may be lucky. The squared norm of such a sum, of standard deviation s, exceeds
-    ``s² (1 + 2 sqrt(x) + 2 x)`` with a probability of exp(-x) at most, one number exceeds ``s sqrt(2 x + 2 ln 2)``, and
-    the squares of all rows together ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and Zhang, "A tail
+    The errors of rows are sums of independent errors. Where few keys compete in few rows, there are so few of them that
+    the reference's may be small by luck. With a probability of at most exp(-x), the squared norm of such a sum,
+    of standard deviation s, exceeds ``s² (1 + 2 sqrt(x) + 2 x)``, a single number exceeds ``s sqrt(2 x + 2 ln 2)``, and
+    the squares of all rows together exceed ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and Zhang, "A tail
     inequality for quadratic forms of subgaussian random vectors", Electron. Commun. Probab. 17, 2012).
 
     Args:
@@ -131,18 +132,18 @@ def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error
         of_one = math.sqrt(1 + 2 * math.sqrt(x) + 2 * x)
     total = squares.sum() + 2 * (_UNLIKELY * squares.square().sum()).sqrt() + 2 * _UNLIKELY * squares.max()
     worst = _unravel(int(relative.argmax()), relative.shape)
-    # Halved: a budget takes twice the largest term of a row, whose size is typical there and not a bound.
+    # Halved: a budget doubles the largest error of a row, as elsewhere that is a typical size and not a bound.
     return Error(math.sqrt(float(total)) / whole, of_one * float(relative.max()) / 2, worst)
 
 
 def size_of_storing(case: Case, answer: Tensor, sizes: Tensor) -> Error:
-    """The least that the low-precision reference's errors count for: of few numbers they may be small by luck.
+    """Return a lower limit of the low-precision reference's errors, which for few numbers may be small by luck.
 
-    Half of what errors hardly ever exceed, because a budget takes twice the reference's. Of many rows and columns the
-    reference's are larger. For the bound see :func:`likely_size`; of s² along each of n directions, a squared norm
-    exceeds ``n s² + 2 s² sqrt(n x) + 2 x s²`` with a probability of exp(-x) at most.
+    It is half of a bound like that of :func:`likely_size`, because a budget doubles it. With many rows and columns the
+    reference's errors are larger than the limit. With a variance of s² along each of n directions, a squared norm
+    exceeds ``n s² + 2 s² sqrt(n x) + 2 x s²`` with a probability of at most exp(-x).
 
-    Sizes (..., rows, 2) are those of :func:`attnbench.oracle.answer.heads.attend_heads`.
+    ``sizes`` (..., rows, 2) are the ``stored`` terms of :func:`attnbench.oracle.answer.heads.attend_heads`.
     """
     whole, scale = scales(answer)
     variance, along_one = sizes.unbind(-1)
@@ -155,14 +156,14 @@ def size_of_storing(case: Case, answer: Tensor, sizes: Tensor) -> Error:
 
 
 def smallest_scale(answer: Tensor) -> float:
-    """The scale of the rows whose own norm is smaller."""
+    """Return the smallest scale of a row."""
     return float(scales(answer)[1].min())
 
 
 def scales(answer: Tensor) -> tuple[float, Tensor]:
-    """The norm of the answer, and for each row its norm or the RMS of all rows' norms, whichever is larger.
+    """Return the norm of the answer, and for each row its norm or the RMS of all rows' norms, whichever is larger.
 
-    Where the whole answer is zero, errors count as they are: the scale of a row is 1.
+    If the whole answer is zero, the scale of a row is 1, so that errors are absolute.
     """
     import torch
 
@@ -178,7 +179,7 @@ def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def roundoff(case: Case, name: str) -> float:
-    """The unit roundoff of the dtype that a tensor is returned in."""
+    """Return the unit roundoff of the dtype in which a tensor is returned."""
     import torch
 
     kept = torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype)
@@ -186,16 +187,16 @@ def roundoff(case: Case, name: str) -> float:
 
 
 def summed_roundoff(case: Case) -> float:
-    """The unit roundoff of the accumulator."""
+    """Return the unit roundoff of the accumulator."""
     import torch
 
     return torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps / 2
 
 
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
-    """The budgets of ``rel`` and ``max`` of a tensor.
+    """Return the budgets of ``rel`` and ``max`` of a tensor.
 
-    ``terms`` are the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
+    ``terms`` is the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     once = summed_roundoff(case)
     rounding = roundoff(case, name) + _ACCUMULATED * once * math.sqrt(_reduction_length(case, name))
@@ -208,7 +209,7 @@ def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> 
 
 
 def _reduction_length(case: Case, name: str) -> int:
-    """How many terms were summed for one element, those of the scores and of the softmax's sum included."""
+    """Return the number of terms that are summed for one element, including those of scores and the softmax's sum."""
     length = case.seqlen_kv + case.head_dim
     if name in ("dk", "dv"):
         length += case.seqlen_q * (case.heads_q // case.heads_kv)

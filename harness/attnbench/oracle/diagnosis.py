@@ -1,7 +1,7 @@
-"""A guess at the cause of a disagreement.
+"""Guesses the cause of a disagreement.
 
-First, hypotheses: what would the case give with another mask, another scale, another head map? Where that is what came
-out, the mistake is named. Otherwise, the pattern of what is wrong: which heads, rows, columns, tiles.
+First it tests hypotheses: if the output is that of the case with another mask, scale or head map, that mistake is
+named. Otherwise it describes the pattern of wrong elements: heads, rows, columns or tiles.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BIAS_MISREAD = {
     "if the bias is subtracted": "negated",
 }
 _MOST_PAIRS = 2**22
-"""Hypotheses need the answer of other cases; beyond so many query-key pairs that would take too long."""
+"""Largest number of query-key pairs for which hypotheses are tested, as they need the answers of other cases."""
 
 
 def guess(
@@ -46,9 +46,9 @@ def guess(
     wrong: Sequence[str],
     repetition: int,
 ) -> str | None:
-    """Why the tensors ``wrong`` disagree, in one sentence, or ``None``.
+    """Return one sentence on why the tensors ``wrong`` disagree, or ``None``.
 
-    ``got`` are the judged tensors in float64, shaped as the truth's.
+    ``got`` holds the judged tensors in float64, with the shapes of the truth's.
     """
     simple = _of_the_lse_alone(truth, got, wrong) or _of_no_values(got, wrong)
     if simple:
@@ -73,7 +73,7 @@ def guess(
 
 
 def _may_store_scores(case: Case, truth: Truth, wrong: Sequence[str]) -> bool:
-    """Whether stored scores could be the reason: they move the output too, and have room in no budget yet."""
+    """Whether stored scores may be the cause: they move the output too, and the budget does not allow for them yet."""
     is_coarse = case.output_dtype in ("float16", "bfloat16")
     return is_coarse and not truth.stores_scores and not {"out", "lse"}.isdisjoint(wrong)
 
@@ -108,7 +108,7 @@ def _of_the_lse_alone(truth: Truth, got: Mapping[str, Tensor], wrong: Sequence[s
 
 
 def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:
-    """Tensors that hold no values at all."""
+    """Return a sentence if the first wrong tensor is all zero or all NaN, or ``None``."""
     name = wrong[0]
     if bool((got[name] == 0).all()):
         return f"{name} is zero throughout: it was never computed"
@@ -120,7 +120,7 @@ def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None
 def _hypotheses(
     case: Case, selection: Selection, repetition: int, wrong: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Sentences, and the answers that they predict; from the specific to the general."""
+    """Yield sentences with the answers that they predict, from the most specific to the most general."""
     if set(wrong) <= {"dk", "dv"} and selection.rows is None:
         for count in dict.fromkeys(case.seqlen_q % tile or tile for tile in TILES):
             if count < case.seqlen_q:
@@ -135,9 +135,9 @@ def _hypotheses(
 
 
 def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
-    """The case as a mistaken implementation would have read it. Its inputs stay the same."""
+    """Yield sentences with the case as an implementation with that mistake would read it; inputs stay the same."""
 
-    def other(**fields: object) -> Case:  # another bias may have another shape: the other tensors tell
+    def other(**fields: object) -> Case:  # another bias may have another shape, so its gradient is not compared
         return dataclasses.replace(case, **fields, bias_grad=None)  # type: ignore[arg-type]
 
     kinds = kinds_of(case.mask)

@@ -1,11 +1,11 @@
-"""The verdict on an identity: is what was found more than an implementation within its budgets can make of it?
+"""The verdict on identities: whether an implementation within its budgets could have caused what was found.
 
-An identity has no budget of its own. The budgets of the tensors in it are known (:mod:`attnbench.oracle.budget`), and
-its coefficients say what becomes of them: two answers within budget differ by twice the budget; errors of many rows add
-up with the root of their number, or are one factor that is common to all of them.
+The budget of an identity is derived from the budgets of its tensors (:mod:`attnbench.oracle.budget`) and its
+coefficients. Two answers within budget differ by at most twice the budget. The errors of many rows grow with the square
+root of their number if they are independent, or linearly if they have a common factor.
 
-Where the oracle judges a sample of rows, the largest error of all rows is to be expected above that of the sample.
-Rounding errors of a row are sums of independent bounded ones, whose tails fall like a Gaussian's (Hoeffding 1963, as in
+If the oracle judges only a sample of rows, the largest error of all rows is likely to be above that of the sample. A
+row's rounding error is a sum of independent bounded errors, whose tails fall like a Gaussian's (Hoeffding 1963, as in
 Higham & Mary 2019), so the largest of n grows with the square root of ln n.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Sequence[Finding]]) -> IdentityVerdict:
-    """Judge what a worker found.
+    """Judge a worker's findings.
 
-    The truths are of the first inputs and of those that were looked at, which may have no gradients of keys.
+    ``truths`` are those of the first inputs and of the inputs that the worker checked; they may lack ``dk`` and ``dv``.
     """
     by_tensor = {name: truth for truth in truths for name in truth.answers}
     ratios: dict[str, float] = {}
@@ -47,7 +47,7 @@ def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Se
 
 
 def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float | None:
-    """The budget of a finding; ``None`` where it takes a tensor that was not judged."""
+    """Return the budget of a finding, or ``None`` if it depends on a tensor that was not judged."""
     needed = {*finding.row_by_row, *finding.independent, *finding.common}
     if not needed <= truths.keys():
         return None
@@ -62,7 +62,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
 
 
 def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
-    """The budget of any row, on the scales that the finding was measured on."""
+    """Return the budget of the worst of all rows, relative to the scales that the finding was measured with."""
     answer = truth.answers[name]
     _, of_judged = truth.allowed(case, name)
     judged = math.prod(answer.shape[:2])
@@ -74,10 +74,10 @@ def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
 
 
 def _rounded(case: Case, roundings: int) -> float:
-    """The error of a sum of weights each of which is rounded so often, and then added to what was summed before.
+    """Return the error of a sum of weights, each of which is rounded ``roundings`` times before it is added.
 
-    All terms have one sign here, so the errors of adding them up have no reason to cancel: the bound is n u, that of
-    Wilkinson, not the square root of n.
+    All terms have the same sign, so the errors of their sum need not cancel: the bound is Wilkinson's, n u, and not
+    sqrt(n) u.
     """
     if roundings == 0:
         return 0.0
@@ -86,7 +86,7 @@ def _rounded(case: Case, roundings: int) -> float:
 
 
 def _sentence(name: str, finding: Finding, limit: float, ratio: float) -> str:
-    """Which identity does not hold, where, and by how much."""
+    """Return a sentence that says which identity does not hold, where, and by how much."""
     identity = next(one for one in IDENTITIES if name_of(one) == name)
     place = ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row"), finding.where, strict=False))
     times = f"{ratio:.3g} times" if math.isfinite(ratio) else "infinitely many times"

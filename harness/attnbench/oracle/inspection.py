@@ -1,4 +1,4 @@
-"""Attention from inside: the reference's weights and entropies, and where an output is off."""
+"""Attention from inside: the reference's weights and entropies, and the errors of an output."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 MOST_HEADS = 16
 MOST_ELEMENTS = 2**24
 FINEST = 128
-"""Pictures have at most so many rows and columns; beyond, a field stands for several queries or keys."""
+"""Largest number of rows and columns of a picture; with more, a field covers several queries or keys."""
 
 
 class InspectionError(ValueError):
-    """The case cannot be looked into; one sentence."""
+    """A case cannot be inspected; the message is one sentence."""
 
 
 def whole_selection(case: Case) -> Selection:
-    """The selection of every row of every head.
+    """Return the selection of every row of every head.
 
     Raises:
-        InspectionError: when the case is too large for that, or is not attention alone.
+        InspectionError: if the case is too large, or has projections.
     """
     if case.operator != "attention":
         raise InspectionError("inspect looks at attention itself: operator must be 'attention'")
@@ -56,10 +56,10 @@ def whole_selection(case: Case) -> Selection:
 
 
 def look_inside(case: Case, batch_index: int) -> Inside:
-    """Mask, weights and entropies of one batch element.
+    """Return the mask, weights and entropies of one batch element.
 
     Arrays: ``mask`` (rows, keys), the share of visible pairs; ``weights`` (heads, rows, keys), the mean weight in each
-    field; ``entropy`` (heads, seqlen_q) in bits, of the keys' weights alone, without a sink's; ``top_key`` (heads,
+    field; ``entropy`` (heads, seqlen_q) in bits, of the keys' weights without a sink's; ``top_key`` (heads,
     seqlen_q), the key with the largest weight, -1 for a row that sees none.
     """
     whole_selection(case)
@@ -84,16 +84,16 @@ def look_inside(case: Case, batch_index: int) -> Inside:
 
 
 def _packed(**arrays: NDArray[Any]) -> bytes:
-    """Return the arrays that an ``.npz`` file holds."""
+    """Return the arrays as the contents of an ``.npz`` file."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
     return file.getvalue()
 
 
 def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
-    """The attention weights of one query head, exact, shape (seqlen_q, seqlen_kv).
+    """Return the exact attention weights of one query head, shape (seqlen_q, seqlen_kv).
 
-    They are what attention makes of the identity as values: ``weights @ I``.
+    They are the output of attention with the identity matrix as values.
     """
     import torch
 
@@ -106,9 +106,7 @@ def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
 
 
 def errors_of(case: Case, batch_index: int, truth: Truth, judgement: Judgement) -> tuple[bytes, dict[str, float]]:
-    """For each judged tensor, absolute errors over (query or key, feature) and head: the largest in each field.
-
-    Also the RMS of each reference.
+    """Return the largest absolute error in each field of the judged tensors, and the RMS of each tensor's reference.
 
     Arrays of the ``.npz``: ``out``, ``dq`` (query heads, rows, columns), ``dk``, ``dv`` (KV heads, rows, columns).
     """
@@ -128,7 +126,7 @@ def errors_of(case: Case, batch_index: int, truth: Truth, judgement: Judgement) 
 
 
 def pooled(plane: NDArray[np.float64], gather: Any) -> NDArray[np.float64]:
-    """The plane in at most ``FINEST`` by ``FINEST`` fields."""
+    """Reduce a plane to at most ``FINEST`` by ``FINEST`` fields with the function ``gather``."""
     for axis in (0, 1):
         parts = np.array_split(plane, min(FINEST, plane.shape[axis]), axis=axis)
         plane = np.stack([gather(part, axis=axis) for part in parts], axis=axis)

@@ -1,4 +1,4 @@
-"""The verdict: does what a call returned agree with the answer?"""
+"""The verdict: whether the outputs of a call agree with the answer."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """The right outputs of a case, and the errors of the low-precision reference."""
+    """The correct outputs of a case, and the errors of the low-precision reference."""
 
     answers: dict[str, Tensor]
     low_precision: dict[str, Error]
     terms: dict[str, Error]
-    """Rounding errors of their terms, in unit roundoffs, on the scales of an error."""
+    """Size of the rounding errors of scores and cancelling terms, in unit roundoffs, by tensor."""
     stores_scores: bool = False
     """Whether the low-precision reference stores scores."""
     value_norms: Tensor | None = None
     """RMS length of each judged group's values."""
 
     def allowed(self, case: Case, name: str) -> tuple[float, float]:
-        """The budgets of ``rel`` and ``max`` of a tensor."""
+        """Return the budgets of ``rel`` and ``max`` of a tensor."""
         return budget(case, name, self.low_precision[name], self.terms.get(name))
 
     def is_within(self, case: Case, name: str, got: Tensor, answer: Tensor) -> bool:
-        """Whether a tensor is within its budget of an answer."""
+        """Whether the error of a tensor against an answer is within its budget."""
         error, (allowed_rel, allowed_max) = measure(got, answer, per_value=name == "lse"), self.allowed(case, name)
         return error.rel <= allowed_rel and error.max <= allowed_max
 
     @functools.cached_property
     def nbytes(self) -> int:
-        """Memory that the answers take."""
+        """Memory of the answers in bytes."""
         return sum(tensor.nbytes for tensor in self.answers.values())
 
     def flipped(self, case: Case, selection: Selection, flip_index: int) -> Truth:
-        """The truth with the signs of a flip index (``cases/inputs/sign_flips.py``); the errors' sizes stay."""
+        """Return the truth with the signs of a flip index (``cases/inputs/sign_flips.py``); errors are unchanged."""
         return dataclasses.replace(self, answers=flipped(case, selection, self.answers, flip_index))
 
 
 def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_index: int) -> dict[str, Tensor]:
-    """Flip the signs of what follows the sign of V, ``out``, ``dq`` and ``dk``, and that of Q and K, the gradients."""
+    """Flip signs: of ``out``, ``dq`` and ``dk`` with those of V, and of ``dq`` and ``dk`` with those of Q and K."""
     import torch
 
     if flip_index == 0:
@@ -78,7 +78,7 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
         "out": of_groups(of_values).repeat_interleave(size),
         "dq": of_groups(of_gradients).repeat_interleave(size),
         "dk": of_groups(of_gradients),
-        "dbias": of_groups(of_values)[:1],  # the same of all heads, then
+        "dbias": of_groups(of_values)[:1],  # all heads have the same sign then
     }
     return {
         name: tensor * by_name[name][:, None, None] if name in by_name else tensor for name, tensor in tensors.items()
@@ -96,19 +96,19 @@ def find_truth(
 ) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
-    ``queries`` take the place of the case's own; with dropout, ``kept`` are the factors of the weights, see
+    ``queries`` replaces the case's own queries; with dropout, ``kept`` holds the factors of the weights, see
     :func:`attnbench.oracle.answer.reference.references`.
 
     Raises:
-        CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
+        CaseError: if the answer of a row is undefined, see :mod:`attnbench.oracle.answer.undetermined`.
     """
-    # What was stored as it was added up has no low-precision reference: rounding is all that is left.
+    # In float64 there is no low-precision reference: a budget is the rounding term alone.
     ways = [Arithmetic(case.dtype, through_lse, stores_scores) for through_lse in (False, True)]
     exact = Arithmetic(None, stores_scores=stores_scores)
     arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
     answers, *low = references(case, selection, repetition, arithmetics, queries=queries, kept=kept)
     value_norms = answers.pop(VALUE_NORMS, None)
-    answers = {name: answer for name, answer in answers.items() if answer.numel()}  # of the others the shape is all
+    answers = {name: answer for name, answer in answers.items() if answer.numel()}  # only the shape of others counts
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
@@ -137,11 +137,11 @@ class Judgement:
 
     metrics: AgreementMetrics
     problem: str | None
-    """A sentence, where they disagree."""
+    """A sentence on the disagreement, or ``None`` if they agree."""
     wrong: tuple[str, ...]
     """Tensors whose values disagree."""
     seen: dict[str, Tensor]
-    """The judged tensors in float64, flipped back to index 0."""
+    """The judged tensors in float64, with the signs of flip index 0."""
 
 
 def judge(
@@ -153,9 +153,9 @@ def judge(
     *,
     flip_index: int = 0,
 ) -> Judgement:
-    """Judge the tensors that a worker showed.
+    """Judge the tensors that a worker has sent.
 
-    ``truth`` is that before any flip, and ``shown`` are the wanted parts' raw bytes.
+    ``truth`` is that of flip index 0; ``shown`` holds the raw bytes of the requested parts.
     """
     wanted = requests(case, selection)
     wanted.pop("kept", None)
@@ -174,7 +174,7 @@ def judge(
             problems.append(problem)
             continue
         answer = due.answers.get(name)
-        if answer is None:  # there is none of it
+        if answer is None:  # the tensor is empty
             continue
         got = seen[name] = read_tensor(shown[name], described[name].dtype, answer.shape)
         problem = _wrong_non_finite(name, got, answer, wanted[name]) or _judge_values(
@@ -203,14 +203,14 @@ def _malformed(case: Case, name: str, got: Shape, expected: tuple[int, ...]) -> 
 
 
 def read_tensor(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """A tensor that a worker showed, in float64."""
+    """Return a tensor that a worker has sent, in float64."""
     import torch
 
     return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape).double()
 
 
 def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: Wanted) -> str | None:
-    """NaN and infinities must stand exactly where they ought to."""
+    """Return a sentence if NaN or infinities are not exactly where the answer has them, or ``None``."""
     import torch
 
     if bool(torch.isfinite(got).all()) and bool(torch.isfinite(answer).all()):
@@ -252,14 +252,14 @@ def _judge_values(
 
 
 def locate(index: tuple[int, ...], wanted: Wanted) -> tuple[int, ...]:
-    """From an index within the judged part to (batch, head, row, column) of the whole tensor."""
+    """Convert an index of the judged part to (batch, head, row, column) of the whole tensor."""
     batch_index, head = wanted.heads[index[0]]
     row = index[1] if wanted.rows is None else wanted.rows[index[1]]
     return (batch_index, head, row, *index[2:])
 
 
 def describe_index(where: tuple[int, ...]) -> str:
-    """``batch 0, head 3, row 127, column 5``."""
+    """Return a place as text: ``batch 0, head 3, row 127, column 5``."""
     return ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row", "column"), where, strict=False))
 
 

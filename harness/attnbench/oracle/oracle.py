@@ -42,7 +42,7 @@ A = TypeVar("A", bound=AnswerMessage)
 
 
 def kept_weights(case: Case, wanted: Wanted, question: JudgeOutputs) -> tuple[Tensor | None, str | None]:
-    """The factors of the weights, (query heads, rows, seqlen_kv), by the mask that was shown; what is wrong with it."""
+    """Return the factors (query heads, rows, seqlen_kv) of the weights by the sent dropout mask, and its problem."""
     import torch
 
     found, shape = question.outputs.get("kept"), wanted.shape
@@ -56,10 +56,10 @@ def kept_weights(case: Case, wanted: Wanted, question: JudgeOutputs) -> tuple[Te
 
 
 class Adjudicator:
-    """Answers questions; the truths found so far are kept, the latest used last, up to half a GiB."""
+    """Answers questions, and caches up to half a GiB of truths, dropping the least recently used."""
 
     def __init__(self, *, guesses: bool = True) -> None:
-        """``guesses``: whether a verdict tells a cause, which takes some time."""
+        """``guesses``: whether a verdict includes a guess at the cause, which takes some time."""
         self._guesses = guesses
         self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
         self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
@@ -71,14 +71,14 @@ class Adjudicator:
         return succeeded(question, self.answer(question))
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
-        """Answer; a question that cannot be answered must not end the oracle."""
+        """Answer a question; any exception becomes a failure, so that the oracle keeps running."""
         try:
             match question:
                 case Start():
                     warm_up_torch(question.threads)
                     return Done()
                 case Expect():
-                    for repetition in (0, 1) if question.case.dropout is None else ():  # it hangs on what is kept
+                    for repetition in (0, 1) if question.case.dropout is None else ():  # it depends on the drawn mask
                         self._truth(question.case, Inputs(repetition=repetition), question.stores_scores)
                     if question.case.dropout is None:
                         self._hidden(question.case, question.stores_scores)
@@ -108,7 +108,7 @@ class Adjudicator:
         return Failure(status="error", reason=f"the oracle knows no question {type(question).__name__}")
 
     def _truth(self, case: Case, inputs: Inputs, stores_scores: bool, kept: Tensor | None = None) -> Truth:
-        """The truth of a case before signs flip, computed once; with dropout, once for what was kept."""
+        """Return the truth of a case for flip index 0; computed once, or with dropout once per mask."""
         mask = "" if kept is None else hashlib.sha256(kept.numpy().tobytes()).hexdigest()
         key = (case.case_id, inputs.repetition, inputs.moved, stores_scores, mask)
         if key not in self._truths:
@@ -123,7 +123,7 @@ class Adjudicator:
         return self._truths[key]
 
     def _blind_spot(self, question: JudgeOutputs, truth: Truth, judgement: Judgement) -> str | None:
-        """Find a gross mistake that the verdict would miss, once: on the first inputs, as the others are like them."""
+        """Return a gross mistake that the verdict misses; found once, for the first inputs, as others are alike."""
         if question.inputs.repetition or question.case.dropout is not None:
             return None
         case, judged = question.case, tuple(sorted(judgement.seen))
@@ -141,7 +141,7 @@ class Adjudicator:
         return self._hidden_mistakes[key]
 
     def _quantisation_error(self, case: Case) -> float | None:
-        """The error on the first inputs; the others are like them. An output without rows has none."""
+        """Return the error on the first inputs, as others are alike; ``None`` if nothing is quantised or judged."""
         selection = select(case)
         if case.kv_dtype is None or not selection.rows_checked(case):
             return None

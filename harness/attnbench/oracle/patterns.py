@@ -1,4 +1,4 @@
-"""Which part of a tensor is wrong, in words."""
+"""Describes which part of a tensor is wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL_OF_IT = "all of it is wrong, and no common mistake in mask, scale or head m
 
 
 def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:
-    """One sentence on what the wrong elements have in common.
+    """Return one sentence on what the wrong elements have in common, or ``None``.
 
     Tensors are (heads, rows, columns), or (heads, rows) for an LSE; ``allowed`` is the largest error of a row, relative
     to the row's norm.
@@ -52,7 +52,7 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
 
 
 def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
-    """The one factor by which all wrong rows differ, where there is one and little else."""
+    """Return the factor by which all wrong rows differ from the answer, or ``None`` if that does not explain them."""
     import torch
 
     seen, right = got[rows], answer[rows]
@@ -66,7 +66,7 @@ def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
 
 
 def _low_precision(case: Case, got: Tensor, answer: Tensor, rows: Tensor) -> str | None:
-    """Errors of the size of a coarser arithmetic's, in most rows and about as large in each."""
+    """Return a sentence if most rows have errors of similar size, typical of a coarser arithmetic, or ``None``."""
     import torch
 
     finite = torch.isfinite(got).all(-1) & torch.isfinite(answer).all(-1) & (answer.norm(dim=-1) > 0)
@@ -85,7 +85,7 @@ def _low_precision(case: Case, got: Tensor, answer: Tensor, rows: Tensor) -> str
 
 
 def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: Selection, name: str) -> list[str]:
-    """The batch elements, heads and rows that the wrong ones have in common."""
+    """Return clauses on the batch elements, heads and rows that the wrong elements have in common."""
     said = []
     by_place = rows.any(-1).tolist()
     for which, noun in ((0, "batch"), (1, "head")):
@@ -104,7 +104,7 @@ def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: 
 
 
 def _where(shares: Sequence[str]) -> str:
-    """The places in a clause: each share is a subject with its verb, and what is wrong lies in all of them at once."""
+    """Join clauses on places, each a subject with its verb; the wrong elements are in all of the places."""
     if not shares:
         return ""
     first, *others = shares
@@ -120,7 +120,7 @@ def _these(noun: str, wrong: list[int], everything: list[int]) -> str:
 
 
 def _is_another_key_head(case: Case, places: list[tuple[int, int]], wrong: list[bool]) -> bool:
-    """Whether the wrong heads are those which the other common map of query heads to key heads serves otherwise."""
+    """Whether the wrong heads are those that have another key head in the other common map of query to key heads."""
     size = case.heads_q // case.heads_kv
     return any(wrong) and wrong == [head % case.heads_kv != head // size for _, head in places]
 

@@ -1,4 +1,4 @@
-"""The error of storing K and V quantised, apart from any implementation's."""
+"""The error of quantising K and V itself, independent of any implementation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 
 
 def quantisation_error(case: Case, selection: Selection, truth: Truth) -> float:
-    """RMS of the exact output over dequantised K and V less that over K and V as drawn, over the RMS of the latter."""
+    """Return the RMS difference of the exact outputs with dequantised and original K and V, over the latter's RMS."""
     answers = reference(dataclasses.replace(case, kv_dtype=None), selection, 0, PLAIN)
     return measure(truth.answers["out"], answers["out"], per_value=False).rel

@@ -1,7 +1,7 @@
-"""The verdict on rows of timed samples.
+"""The verdict on rows that were taken from timed samples.
 
-Each row is of other inputs. In attention a row of the output depends on its own query alone, so the queries that the
-rows had are put side by side, and one answer is that of all of them.
+Each row has other inputs. As a row of attention's output depends on no query but its own, the rows' queries are
+combined into one set of inputs, and a single answer covers all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def judge_sampled_rows(question: JudgeRows) -> RowsVerdict:
-    """Judge each row as if it were the whole output's worst."""
+    """Judge each row as if it were the worst row of the whole output."""
     start = perf_counter_ns()
     case, rows = forward_alone(question.case), question.rows
     if question.dtype != case.output_dtype:
@@ -66,7 +66,7 @@ def judge_sampled_rows(question: JudgeRows) -> RowsVerdict:
 
 
 def _side_by_side(case: Case, rows: tuple[SampledRow, ...], batch_index: int, head: int) -> NDArray[np.floating]:
-    """The queries of a head where each row has the one that stood there when its sample was taken."""
+    """Return the queries of a head, with each row's query as it was when the row's sample was taken."""
     queries = operand_head(case, "q", batch_index, head, rows[0].inputs.repetition).copy()
     drawn: dict[int, NDArray[np.floating]] = {}
     for one in rows:
@@ -80,7 +80,7 @@ def _side_by_side(case: Case, rows: tuple[SampledRow, ...], batch_index: int, he
 
 
 def _error(answer: Tensor, place: tuple[int, int], values: Tensor) -> float | None:
-    """The error of a row, on the scale of the whole output; ``None`` where it is not finite and ought to be."""
+    """Return the error of a row on the scale of the whole output; ``None`` if it is not finite but should be."""
     import torch
 
     if bool((torch.isfinite(answer[place]) != torch.isfinite(values)).any()):

@@ -1,7 +1,7 @@
-"""Which parts of an output are judged: all of a small case, a sample of a long one.
+"""Selects the parts of an output that are judged: all of a small case, a sample of a large one.
 
-Chosen by the oracle after the call was made. Rows at the edges of masks and of common tile sizes are always among
-them, because that is where kernels go wrong; the rest is spread evenly, each from a stretch of its own.
+The oracle selects them after the call. Rows at the edges of masks and of common tile sizes are always included, because
+kernels go wrong there; the rest is spread evenly, with a random row from each of several equal stretches.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 FULL_PAIRS = 2**22
-"""Up to this many query-key pairs, everything is judged."""
+"""Largest number of query-key pairs of a case of which everything is judged."""
 SAMPLED_PAIRS = 2**26
-"""A sample of rows holds at most this many pairs."""
+"""Largest number of query-key pairs of a sample of rows."""
 MIN_ROWS = 64
 MAX_KEYS = 4096
-"""So many keys of a long sequence have their gradients judged: one of each 256 at a million keys."""
+"""Number of keys of a long sequence whose gradients are judged: one in 256 at a million keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +32,28 @@ class Selection:
     """The parts of a case that are judged."""
 
     groups: tuple[tuple[int, int], ...]
-    """(batch element, KV head), with all query heads of the group. Behind projections KV head 0 stands for all."""
+    """(batch element, KV head), with all query heads of the group. With projections, KV head 0 stands for all."""
     rows: tuple[int, ...] | None
     """Query rows of ``out``, ``lse`` and ``dq``; ``None`` is all."""
     gradients_of_keys: bool
-    """Whether ``dk`` and ``dv`` are judged: then no other row than ``rows`` has an upstream gradient."""
+    """Whether ``dk`` and ``dv`` are judged; then only ``rows`` have an upstream gradient."""
     keys: tuple[int, ...] | None = None
     """Keys of ``dk`` and ``dv``; ``None`` is all."""
 
     def query_heads(self, case: Case) -> list[tuple[int, int]]:
-        """(batch element, query head) of all judged rows, group by group."""
+        """Return (batch element, query head) of all judged heads, group by group."""
         if case.operator == "multi_head_attention":
             return list(self.groups)
         size = case.heads_q // case.heads_kv
         return [(b, g * size + h) for b, g in self.groups for h in range(size)]
 
     def rows_checked(self, case: Case) -> int:
-        """How many rows of the output are judged."""
+        """Return the number of judged rows of the output."""
         return len(self.query_heads(case)) * (case.seqlen_q if self.rows is None else len(self.rows))
 
 
 def select(case: Case, repetition: int = 0) -> Selection:
-    """Choose what is judged, within a bounded amount of float64 work; of the gradient of a bias, which sums, all."""
+    """Select the parts to judge within a bounded amount of float64 work; all of a case with a bias gradient, a sum."""
     generator = random.Random(f"{case.case_id}/{repetition}")
     behind_projections = case.operator == "multi_head_attention"
     groups = [(b, g) for b in range(case.batch) for g in range(1 if behind_projections else case.heads_kv)]
@@ -74,7 +74,7 @@ def select(case: Case, repetition: int = 0) -> Selection:
 
 
 def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -> tuple[tuple[int, int], ...]:
-    """First, last and random groups, in order."""
+    """Return the first group, the last, and random others, in order."""
     if count >= len(groups):
         return tuple(groups)
     ends = [groups[-1], groups[0]][-count:] if count < 2 else [groups[0], groups[-1]]
@@ -83,7 +83,7 @@ def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -
 
 
 def requests(case: Case, selection: Selection) -> dict[str, Wanted]:
-    """The parts that the worker shows, by tensor."""
+    """Return the parts that the worker has to send, by tensor."""
     heads, rows = tuple(selection.query_heads(case)), selection.rows
     if case.operator == "multi_head_attention":
         shape_q: tuple[int, ...] = (case.batch, case.seqlen_q, case.embed_dim)

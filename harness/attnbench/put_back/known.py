@@ -40,7 +40,7 @@ _MOST_TENSORS = 16
 class _Kept:
     answer: ReadyCall | Reason
     used: int = 0
-    """Grows from use to use."""
+    """Number of the last use, which orders entries by age."""
 
 
 class KnownCalls:
@@ -54,11 +54,11 @@ class KnownCalls:
         self._implementation = implementation
         self._known: dict[Hashable, _Kept] = {}
         self._by_kind: dict[Hashable, _Kept] = {}
-        """The same by what the program hands over, where that is no tensor but Q, K and V."""
+        """Entries by kind, of calls whose only tensors are Q, K and V."""
         self._by_mask: collections.deque[tuple[Hashable, tuple[Tensor, ...], _Kept]] = collections.deque(
             maxlen=_MOST_TENSORS
         )
-        """The same with masks, biases and sinks, those used last first."""
+        """Entries of calls with masks, biases or sinks, the most recently used first."""
         self._uses = 0
         self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
         self._numbered = 0
@@ -71,7 +71,7 @@ class KnownCalls:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def like_earlier(self, kind: Kind) -> ReadyCall | None:
-        """The implementation where it is ready for calls of this kind: as :meth:`find`, without a description."""
+        """Return the implementation if ready for calls of this kind; needs no description, unlike :meth:`find`."""
         others = kind.tensors[3:]
         if not others:
             kept = self._by_kind.get(kind.key)
@@ -90,7 +90,7 @@ class KnownCalls:
         return kept.answer
 
     def find(self, call: AttentionCall) -> ReadyCall | Reason:
-        """The implementation, ready for the call; raises what its hooks raise."""
+        """Return the implementation ready for the call, or why it cannot serve it; raises what its hooks raise."""
         if is_transformed():
             return Reason("it runs within a transform of torch.func, or gradients are wanted in forward mode")
         strange = {type(x).__name__ for x in (call.q, call.k, call.v)} - {"Tensor", "Parameter"}

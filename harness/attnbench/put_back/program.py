@@ -1,6 +1,6 @@
 """``python -m attnbench.put_back.program SETTINGS WORDS...``: runs a user's Python program with other attention.
 
-SETTINGS are :class:`Settings` as JSON. The words are the program's own: the script, module or code, and its arguments.
+SETTINGS are :class:`Settings` as JSON. WORDS are the program's own: the script, module or code, and its arguments.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 EXIT_USAGE, EXIT_NOTHING = 2, 5
 _MOST_OUTPUTS = 64
-"""The number of calls of outermost modules, from the first, whose outputs are compared."""
+"""Number of calls of outermost modules, from the first, whose outputs are compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Handed from the command to the program's process."""
+    """Settings that the command passes to the program's process."""
 
     implementation: str
     plugin: str | None
     rounds: int | None
-    """How often the model is timed with either attention, where it is to be compared with itself."""
+    """Number of timings of the model with each attention; ``None`` if it is not compared with itself."""
     result: str
-    """The file to write the comparison into."""
+    """File to write the comparison into."""
     start: Start
 
 
 def main() -> int:
-    """Run the program; its exit code."""
+    """Run the program, and return its exit code."""
     from attnbench.put_back.chosen import chosen
     from attnbench.runner.interrupts import raise_signals
 
@@ -101,7 +101,7 @@ def _verified(implementation: Implementation, settings: Settings) -> Verified:
 
 
 class _Program:
-    """The program as a model: what its outermost modules return, and the time that they take."""
+    """The program as a model: its outputs are those of its outermost modules, its time is theirs."""
 
     def __init__(self, start: Start) -> None:
         self._start, self._words = start, list(sys.argv)
@@ -109,13 +109,13 @@ class _Program:
         self._seconds = 0.0
 
     def __call__(self) -> dict[str, object]:
-        """Run it; what its outermost modules returned, by the number of the call.
+        """Run it, and return the outputs of its outermost modules by the number of the call.
 
-        It prints in the first run alone. Random numbers are those that every run draws.
+        Only the first run prints. All runs draw the same random numbers.
 
         Raises:
-            SystemExit: where it fails.
-            UsageError: where nothing was returned that can be compared.
+            SystemExit: if it fails.
+            UsageError: if no output can be compared.
         """
         import numpy as np
         import torch
@@ -138,7 +138,7 @@ class _Program:
         return outputs
 
     def seconds(self, _program: object) -> float:
-        """Run it; the seconds of its outermost modules and of backward passes."""
+        """Run it, and return the seconds of its outermost modules and of backward passes."""
         self()
         return self._seconds
 

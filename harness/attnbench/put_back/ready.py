@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Declaration, Framework, Implementation
 
 _OUTPUTS = 4
-"""How many outputs' places are remembered."""
+"""Number of outputs whose addresses are remembered."""
 _VIEWS = {"transposed", "qkv_slice", "sliced"}
 
 
@@ -46,10 +46,10 @@ class ReadyCall:
     """Whether Q, K and V are each copied, as the implementation does not declare their strides."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The output, (batch, heads_q, seqlen_q, head_dim_v), of tensors as an :class:`AttentionCall` has them.
+        """Return the output (batch, heads_q, seqlen_q, head_dim_v) for tensors shaped as in an :class:`AttentionCall`.
 
         Raises:
-            PutBackError: if it has another shape or dtype.
+            PutBackError: if the output has another shape or dtype.
         """
         layout = self.implementation.declaration.layout
         if layout != "bhsd":
@@ -101,17 +101,17 @@ class ReadyCall:
 
 
 class Delivered:
-    """Where the last outputs lie in memory. The model may need each of them as long as it holds it."""
+    """The addresses of the last outputs, to detect one that is overwritten while the model still holds it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._outputs: collections.deque[tuple[int, StorageWeakRef]] = collections.deque(maxlen=_OUTPUTS)
 
     def add(self, out: Tensor, given: Sequence[Tensor]) -> None:
-        """Remember an output of these queries, keys and values, whose memory it may be.
+        """Remember an output; it may share memory with the queries, keys and values that it was computed from.
 
         Raises:
-            PutBackError: when it overwrites an earlier one.
+            PutBackError: if it overwrites an earlier output that the model still holds.
         """
         memory = out.untyped_storage()
         place = memory.data_ptr()

@@ -55,7 +55,7 @@ def relative_difference(case: Case, call: AttentionCall) -> float:
 
 
 def blind_rows(case: Case) -> torch.Tensor | None:
-    """Rows that see no key, broadcastable to (batch, heads_q, seqlen_q, 1); ``None`` where there are none.
+    """Return which rows see no key, broadcastable to (batch, heads_q, seqlen_q, 1); ``None`` if there are none.
 
     Their output is undefined.
     """

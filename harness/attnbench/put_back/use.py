@@ -96,7 +96,7 @@ class Used:
         return out
 
     def at_once(self, kind: Kind) -> Tensor | None:
-        """The output of a call that is like an earlier one which it has served; ``None`` where it needs a look."""
+        """Return the output of a call like an earlier served one; ``None`` if the call must be described first."""
         if _COMPUTING.get() or self._known is None:
             return None
         ready = self._known.like_earlier(kind)
@@ -112,15 +112,15 @@ class Used:
         return out if self._accepted(out, q, k, v) else None
 
     def _accepted(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> bool:
-        """Count an output; whether it is to be passed on.
+        """Count an output, and return whether to pass it on to the model.
 
         Raises:
-            PutBackError: when it overwrites an earlier one.
+            PutBackError: if it overwrites an earlier output that the model still holds.
         """
         assert self._delivered is not None
         with self._lock:
             self._delivered.add(out, (q, k, v))
-            # The sum tells of most outputs that they are finite. On a GPU to ask would be to wait for it.
+            # A finite sum shows that most outputs are finite. On a GPU, checking would wait for the device.
             if out.is_cpu and not math.isfinite(out.sum().item()) and not bool(out.isfinite().all()):
                 return False
             self.calls += 1
@@ -168,7 +168,7 @@ def use(implementation: str | Implementation, *, plugin: str | None = None) -> U
 
 
 def _as_in_a_worker() -> contextlib.AbstractContextManager[object]:
-    """No mode of the program's changes or sees what an implementation asks torch for, which may be compiled."""
+    """Return a context in which none of the program's torch function modes is active, and compiling is enabled."""
     import torch
 
     unseen = torch._C.DisableTorchFunction()  # noqa: SLF001 - there is no public way

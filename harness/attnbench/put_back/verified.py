@@ -8,7 +8,7 @@ import math
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Move:
-    """How far an output was moved, and how far it may be."""
+    """The distance by which an output moved, and its bound."""
 
     output: str
     relative: float
@@ -18,11 +18,11 @@ class Move:
     row_ratio: float
     """The move of the row that moved most over its bound."""
     rows_left_out: int
-    """Rows which depend on queries that see no key, whose attention is nowhere defined."""
+    """Number of rows left out because they depend on queries that see no key, whose attention is undefined."""
 
     @property
     def ratio(self) -> float:
-        """The larger of either move over its bound."""
+        """The larger ratio of a move to its bound, of the whole output and of its worst row."""
         return max(over(self.relative, self.bound), self.row_ratio)
 
     @property
@@ -39,15 +39,15 @@ class Verified:
     calls: int
     """Attention calls of one run that the implementation computed."""
     fallbacks: dict[str, int]
-    """Those that were left to the model, by the reason."""
+    """Number of calls that were left to the model, by reason."""
     moves: tuple[Move, ...]
     original_s: tuple[float, ...]
-    """Wall times of the model as it is, in turns with those below."""
+    """Wall times of the unchanged model, measured alternately with ``replaced_s``."""
     replaced_s: tuple[float, ...]
 
 
 def over(value: float, bound: float) -> float:
-    """A value over its bound; 0 where it is 0."""
+    """Return a value over its bound; 0 if the value is 0."""
     if value == 0:
         return 0.0
     return value / bound if bound else math.inf

@@ -35,7 +35,7 @@ def verified(
 ) -> Verified:
     """Run a model with its own attention, with an implementation, and with disturbed attention.
 
-    ``timed`` runs it and returns its seconds: by default those of the whole call.
+    ``timed`` runs the model and returns its seconds, by default those of the whole call.
 
     Raises:
         UsageError: if the implementation serves none of the calls, or the model returns no floating-point tensor.
@@ -131,7 +131,7 @@ class _Blinding:
 def _in_turns(
     model: Model, used: Used, rounds: int, timed: Callable[[Model], float]
 ) -> tuple[list[float], list[float]]:
-    """Seconds of the model as it is, and with the implementation: one and the other, which first by turns."""
+    """Return seconds of the unchanged model and with the implementation, run in alternating order."""
     original: list[float] = []
     replaced: list[float] = []
     for number in range(rounds):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnbench.put_back.verified import Move, Verified
 
 _MOST_ROWS = 12
-"""The most rows of outputs in the table: those that moved most."""
+"""Largest number of outputs in the table: those that moved most."""
 
 
 def verified_view(verified: Verified) -> View:

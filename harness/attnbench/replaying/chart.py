@@ -1,4 +1,4 @@
-"""A replay as pictures: the time of the model's attention on each implementation, and the peak memory of a call."""
+"""Charts of a replay: the time of the model's attention on each implementation, and the peak memory of a call."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from attnbench.views.estimates import Estimate
 
 _MOST = 16
-"""The most implementations in a chart: the fastest."""
+"""Largest number of implementations in a chart: the fastest."""
 
 
 def require_chart(path: Path) -> None:
-    """Do nothing where charts can be written.
+    """Raise unless charts can be written.
 
     Raises:
-        UsageError: where the file is neither ``.svg`` nor ``.png``, its folder is not there, or the extra is missing.
+        UsageError: if the file is neither ``.svg`` nor ``.png``, its folder does not exist, or the extra is missing.
     """
     name = in_one_line(str(path))
     if path.suffix not in (".svg", ".png"):
@@ -38,11 +38,11 @@ def require_chart(path: Path) -> None:
 
 
 def write_charts(replay: Replay, path: Path) -> None:
-    """Write the chart of the times, and beside it, as ``NAME-memory``, that of memory.
+    """Write the chart of times, and next to it the chart of memory as ``NAME-memory``.
 
     Raises:
-        UsageError: as of :func:`require_chart`.
-        OSError: where it cannot be written.
+        UsageError: as :func:`require_chart`.
+        OSError: if it cannot be written.
     """
     require_chart(path)
     _write(_times(replay), path, "attention of the model", is_time=True)

@@ -4,7 +4,7 @@
 median of the call's cell. A call that the implementation cannot serve keeps its time in the model, as ``attnbench.use``
 leaves it to the model. The model would take its own time, less its own attention, plus that sum.
 
-***Intervals.** The ends of the calls' intervals are summed likewise. That is the interval of the sum if the errors of
+**Intervals.** The ends of the calls' intervals are summed likewise. That is the interval of the sum if the errors of
 all calls are fully correlated, as under a drift of the machine's speed, and too wide if they are independent. The
 model's own time was measured once and has no interval.
 

@@ -1,4 +1,4 @@
-"""In place of nvidia-cudnn-frontend: as much of a graph as attention needs, computed by definition when executed."""
+"""Stand-in for nvidia-cudnn-frontend: a graph with attention, computed by definition when executed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ heur_mode = types.SimpleNamespace(A="A", FALLBACK="FALLBACK")
 
 
 def create_handle() -> str:
-    """Something to pass on."""
+    """Return a placeholder for a handle."""
     return "handle"
 
 
 class Node:
-    """A tensor of the graph: its setters return it."""
+    """A tensor of the graph, whose setters return it."""
 
     def __init__(self, **described: Any) -> None:
         self.described = described
@@ -38,7 +38,7 @@ class Node:
 
 
 class pygraph:  # noqa: N801 - cuDNN's name
-    """A graph with one operation, which may be executed when all has been built in the documented order."""
+    """A graph with one operation, which can be executed once it was built in the documented order."""
 
     def __init__(self, *, io_data_type: Any, intermediate_data_type: Any, compute_data_type: Any, handle: Any) -> None:
         assert (intermediate_data_type, compute_data_type, handle) == (torch.float32, torch.float32, "handle")

@@ -1,4 +1,4 @@
-"""In place of fa3-fwd: its signature (0.0.3), computed by definition."""
+"""Stand-in for fa3-fwd with its signature (0.0.3), computed by definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In place of flashinfer: signatures of docs.flashinfer.ai, computed by definition; NHD is (seqlen, heads, dim)."""
+"""Stand-in for flashinfer with the signatures of docs.flashinfer.ai; NHD is (seqlen, heads, dim)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention in float64, as the documentation of the stubbed libraries defines it."""
+"""Attention in float64, as documented by the stubbed libraries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float, causal: bool = False, top_left: bool = False,
     window: tuple[int, int] = (-1, -1), softcap: float = 0.0, sinks: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Output and LSE of (batch, heads, seqlen, dim); fewer heads of K and V are shared by neighbours.
+    """Return output and LSE of (batch, heads, seqlen, dim); neighbouring query heads may share heads of K and V.
 
-    The diagonal starts in the bottom right corner; a window of -1 has no end on that side.
+    The diagonal ends in the bottom right corner; a window of -1 is unbounded on that side.
     """
     group = q.shape[1] // k.shape[1]
     wide = [x.double() for x in (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1))]
@@ -35,5 +35,5 @@ def attend(
 
 
 def tokens_first(x: Any) -> Any:
-    """(batch, heads, seqlen, dim) from (batch, seqlen, heads, dim), and back."""
+    """Swap the axes of heads and tokens."""
     return x.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""In place of sageattention: its signature (1.0.6), and what it does to K, computed by definition."""
+"""Stand-in for sageattention with its signature (1.0.6) and its smoothing of K, computed by definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in a sentence and a short table: what ``run`` ends with."""
+"""The sentence and short table with which ``run`` ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINE = {"a/mine": {"origin": {"kind": "file", "target": "mine.py"}}, "torch/sdpa
 
 
 def lines(times_us: Mapping[str, Sequence[float | str]], **given: Any) -> list[dict[str, Any]]:
-    """Records of each implementation at the first lengths: a time, or the status of a cell that failed."""
+    """Return records of each implementation at the first lengths: a time in µs, or the status of a failed cell."""
     return [
         failed(make_case(seqlen_q=tokens), name, said, "it is so")
         if isinstance(said, str)
@@ -34,7 +34,7 @@ def lines(times_us: Mapping[str, Sequence[float | str]], **given: Any) -> list[d
 
 
 def sentence(run: RunFile) -> str:
-    """Its only sentence, which comes last."""
+    """Return the only sentence, which comes last."""
     (said,) = answer(run).facts["sentences"]
     assert markdown(answer(run)).rstrip().endswith(said.replace("_", "\\_"))
     return str(said)

@@ -1,4 +1,4 @@
-"""The sentence on memory: of the case in which implementations differ most."""
+"""The sentence on memory is about the case in which implementations differ most."""
 
 from __future__ import annotations
 

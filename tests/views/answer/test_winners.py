@@ -1,4 +1,4 @@
-"""Winners: one line for each stretch of lengths over which the same implementations lead."""
+"""Winners: one line per range of lengths in which the same implementations lead."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def group_of(run: RunFile) -> Group:
 
 
 def shown(group: Group) -> list[list[str]]:
-    """The lines of the table as a reader sees them, without the cases' name."""
+    """Return the lines of the table as displayed, without the name of the cases."""
     table = answer_table([("", group, winners_of(group))])
     return [[column.text(row) for column in table.columns[1:]] for row in table.rows]
 
 
 def curve(name: str, times: dict[int, float], **given: Any) -> list[dict[str, Any]]:
-    """One implementation's times, by length."""
+    """Return records of one implementation's times by length."""
     return [timed(make_case(seqlen_q=n), name, ns, **given) for n, ns in times.items()]
 
 

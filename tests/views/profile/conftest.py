@@ -1,4 +1,4 @@
-"""Profiles that nobody took: phases add up to medians which the tests know."""
+"""Imagined profiles, whose phases add up to known medians."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SOURCE = ("def flash(q, k, v):", "    for block in blocks:", "\tscores = q @ k.T
 
 
 def phase_times(times: Mapping[Phase, float]) -> tuple[PhaseTime, ...]:
-    """Longest first, with floors of the products and exponentials."""
+    """Return times of phases, longest first, with floors for products and exponentials."""
     return tuple(
         PhaseTime(
             phase=phase,
@@ -54,7 +54,7 @@ def phase_times(times: Mapping[Phase, float]) -> tuple[PhaseTime, ...]:
 
 
 def cell(name: str, times: Mapping[Phase, float], **given: Any) -> CellProfile:
-    """A cell whose phases add up to its median, with something of everything."""
+    """Return a cell whose phases add up to its median, with every kind of content."""
     whole = sum(times.values()) or 1e6
     lines = [
         LineTime(
@@ -128,7 +128,7 @@ def cell(name: str, times: Mapping[Phase, float], **given: Any) -> CellProfile:
 
 
 def failed(name: str, status: str = "crashed", reason: str = "the worker ended with SIGSEGV") -> CellProfile:
-    """A cell without a profile."""
+    """Return a cell without a profile."""
     empty: dict[str, Any] = {
         "functions": (),
         "lines": (),
@@ -144,7 +144,7 @@ def failed(name: str, status: str = "crashed", reason: str = "the worker ended w
 
 
 def profile_of(*cells: CellProfile) -> Profile:
-    """A profile of these cells."""
+    """Return a profile of these cells."""
     return Profile(
         created_utc="2026-11-27T08:00:00Z",
         attnbench="0.1.0",
@@ -157,12 +157,12 @@ def profile_of(*cells: CellProfile) -> Profile:
 
 @pytest.fixture
 def two() -> Profile:
-    """Two implementations of one case, and one that failed."""
+    """Return a profile of two implementations of one case, and one that failed."""
     return profile_of(cell("numba/flash", FLASH), cell("torch/sdpa-flash", SDPA), failed("bad/crash"))
 
 
 @pytest.fixture
 def folder(two: Profile, tmp_path: Path) -> Path:
-    """A folder that holds the profile."""
+    """Return a folder with the profile."""
     write_profile(two, tmp_path)
     return tmp_path

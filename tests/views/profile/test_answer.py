@@ -1,4 +1,4 @@
-"""A profile in a terminal: bars add up, and so do differences."""
+"""A profile in a terminal: bars and differences add up."""
 
 from __future__ import annotations
 

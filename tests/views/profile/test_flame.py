@@ -1,4 +1,4 @@
-"""Flame graphs and traces: every stack is in them, as wide as its time, and no name acts."""
+"""Flame graphs and traces have every stack, as wide as its time, and escape names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTILE = "]]><script>alert(1)</script>\x1b[2J\" onload='x' &amp; \ufffe\ud83d; 
 
 
 def boxes(svg: str) -> list[tuple[str, float, float, int]]:
-    """Name, left end, width and row of each frame."""
+    """Return name, left end, width and row of each frame."""
     found = []
     for group in ET.fromstring(svg).iter(f"{SVG}g"):  # noqa: S314 - drawn a moment ago
         rect = group.find(f"{SVG}rect")

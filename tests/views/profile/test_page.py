@@ -1,4 +1,4 @@
-"""The page of a profile: everything is told, nothing acts, nothing is loaded."""
+"""The page of a profile shows everything, executes no text, and loads nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STRIPED_TIMES = {Phase.PRODUCTS: 5e6, Phase.WAITING: 3e6, Phase.QK: 1e6}
 
 
 def hostile() -> CellProfile:
-    """A cell in which every text is hostile."""
+    """Return a cell in which every text is hostile."""
     line = LineTime(file=HOSTILE, line=1, function=HOSTILE, text=HOSTILE, phase=Phase.QK, ns=1, below_ns=1)
     function = FunctionTime(module=HOSTILE, function=HOSTILE, phase=Phase.QK, why=HOSTILE, ns=1)
     whole = cell(HOSTILE, FLASH)
@@ -213,7 +213,7 @@ def test_two_readings_at_one_moment_are_not_stacked(two: Profile) -> None:
     [figure] = [one for section in report.sections if section.anchor == "memory" for one in pictures_of(section.blocks)]
     svg = drawn_svg(figure)
     assert "10 MiB" in svg
-    # Stacked, 9 MiB twice would leave 10 MiB about halfway up.
+    # If two readings of 9 MiB were stacked, 10 MiB would be about halfway up.
     heights = [
         float(y)
         for y in re.findall(r'class="mark-rule role-mark[^"]*"[^>]*><line transform="translate\([^,]+,([^)]+)\)', svg)

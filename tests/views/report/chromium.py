@@ -21,11 +21,11 @@ _ALWAYS_DRAWN = (
     "--disable-backgrounding-occluded-windows",
     "--disable-background-timer-throttling",
 )
-"""A tab that the browser takes for hidden has no frames, so that what waits for one waits for ever."""
+"""Without these options, a tab that counts as hidden renders no frames, and scripts wait for one for ever."""
 
 
 class Chromium:
-    """One browser with one tab. What goes wrong on a page is kept in ``complaints``, what it loads in ``requests``."""
+    """A browser with one tab. ``complaints`` has errors on pages, and ``requests`` what pages load."""
 
     def __init__(self, profile: Path) -> None:
         self._log = (profile / "log").open("w")
@@ -99,13 +99,13 @@ class Chromium:
         self.wait("document.readyState == 'complete' && location.protocol == 'file:'")
 
     def run(self, expression: str) -> Any:
-        """The value of an expression; promises are waited for."""
+        """Return the value of an expression, awaiting promises."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Until an expression is true."""
+        """Wait until an expression is true."""
         deadline = time.monotonic() + _ANSWER_S
         while not self.run(expression):
             assert time.monotonic() < deadline, f"never came true: {expression}"

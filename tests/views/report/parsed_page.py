@@ -17,7 +17,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 @dataclasses.dataclass
 class Element:
-    """A tag with what is in it."""
+    """A tag with its content."""
 
     tag: str
     attributes: dict[str, str]
@@ -25,17 +25,17 @@ class Element:
     text: str = ""
 
     def all(self, tag: str = "") -> list[Element]:
-        """Itself and everything below it, of that tag."""
+        """Return the element and all below it, or only those with a tag."""
         found = [self] if tag in ("", self.tag) else []
         return [*found, *(inner for child in self.children for inner in child.all(tag))]
 
     def words(self) -> str:
-        """Its text and that of everything below."""
+        """Return its text, including that of all elements below."""
         return " ".join([self.text, *(child.words() for child in self.children)])
 
 
 class Page(html.parser.HTMLParser):
-    """Parses a page; a tag that is not closed, or closed out of turn, is an error."""
+    """A strict parser: a tag that is not closed, or closed in the wrong order, is an error."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -61,16 +61,16 @@ class Page(html.parser.HTMLParser):
 
 
 def page_of(*runs: RunFile, across_machines: bool = False) -> Element:
-    """The page of a report of these runs."""
+    """Return the page of a report of these runs."""
     return Page(html_page(report_of(runs, across_machines=across_machines))).root
 
 
 def section(page: Element, anchor: str) -> Element:
-    """The section with the anchor."""
+    """Return the section with the anchor."""
     (found,) = [one for one in page.all("section") if one.attributes["id"] == anchor]
     return found
 
 
 def figures(page: Element, noun: str) -> list[Element]:
-    """All figures about it, such as time, wherever they stand."""
+    """Return all figures about a subject, such as time, from all sections."""
     return [figure for figure in page.all("figure") if figure.attributes["id"].startswith(f"{noun}-")]

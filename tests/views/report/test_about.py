@@ -1,4 +1,4 @@
-"""The page's sections about the run itself: what disturbed it, every metric, and where it was."""
+"""The page's sections about the run itself: disturbances, every metric, and the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: telephone and desk, light and dark, with scripts and without."""
+"""The page in a real browser: narrow and wide, light and dark, with and without scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHARTS = """[...document.querySelectorAll("figure .chart svg")].map(svg => {
 SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll("figure .chart svg text")].filter(t => t.textContent)
   .map(t => t.getBoundingClientRect().height))"""
 ALL_LIVE = "document.querySelectorAll('figure.is-live').length == document.querySelectorAll('script.spec').length"
-# Text against the ground that it stands on, WCAG 2; grounds of half-transparent parents are mixed.
+# Contrast of text with its background, WCAG 2; backgrounds of half-transparent parents are mixed.
 CONTRASTS = """(() => {
   const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -66,14 +66,14 @@ CONTRASTS = """(() => {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """One browser for all tests."""
+    """Start one browser for all tests."""
     with Chromium(tmp_path_factory.mktemp("profile")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def page(scaling_run: RunFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report's page."""
+    """Write a report, and return its page."""
     return write_report([scaling_run], tmp_path_factory.mktemp("browser") / "report")
 
 
@@ -183,7 +183,7 @@ def test_a_budget_is_answered_with_the_length_that_fits(browser: Chromium, page:
 
 
 def bring_all_to_life(browser: Chromium) -> None:
-    """Scroll through the page, as a reader does."""
+    """Scroll through the page, as a reader does, so that all charts are drawn."""
     browser.run("document.querySelectorAll('details').forEach(d => d.open = d.id === 'filter-box')")
     browser.run("""(async () => { for (const f of document.querySelectorAll("figure")) {
       f.scrollIntoView();
@@ -205,7 +205,7 @@ def test_the_winners_are_found_anew_when_an_implementation_is_hidden(browser: Ch
     assert len(without) == len(before)
     assert not any("fast/fused" in row for row in without)
     assert all("slow/blocked" in row for row in without[1:])
-    # What the page computes reads like what was written, to the last digit.
+    # Computed values equal the written ones to the last digit.
     browser.run(f"{fastest}.click()")
     assert browser.run(MAP) == before
 
@@ -225,7 +225,7 @@ def test_speed_ups_that_are_computed_anew_read_like_those_that_were_written(brow
 
 
 def static(run: RunFile, folder: Path, **given: Any) -> Path:
-    """The page as it is written: without Vega it has no scripts."""
+    """Write a page without Vega, and so without scripts."""
     path = folder / "static.html"
     path.write_text(html_page(report_of([run], **given)), encoding="utf-8")
     return path
@@ -275,7 +275,7 @@ def test_the_page_writes_numbers_as_the_program_does(browser: Chromium, page: Pa
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of 125 groups of cases: 3,000 cells, one process each."""
+    """Write a report of 125 groups of cases: 3,000 cells, one process each."""
     folder = tmp_path_factory.mktemp("large")
     return write_report([read_run(large_run(folder / "large.jsonl", 3000, 3, 1))], folder / "report")
 
@@ -283,7 +283,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_page_holds_what_is_on_show_and_not_every_row(browser: Chromium, large: Path) -> None:
     browser.open(large, 1600)
     rows = "document.querySelectorAll('#winners-by-group-1 tbody tr').length"
-    # Half of them are commands and laws, of which there are never more; each of 3,000 cells would be a row of its own.
+    # Half of them are commands and laws, whose number is limited; 3,000 cells would be one row each.
     assert browser.run("document.querySelectorAll('tr').length") < 2300
     assert browser.run("document.querySelectorAll('table.heat[data-group]').length") == 12
     assert browser.run(rows) == 60

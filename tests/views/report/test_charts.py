@@ -1,4 +1,4 @@
-"""Charts show every point, with its interval, on axes that can be read."""
+"""Charts show every point with its interval on readable axes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parsed(svg: str) -> ET.Element:
 
 
 def marks_in(svg: str, kind: str) -> list[ET.Element]:
-    """The marks of a kind, in the plot itself: not those of axes and legends."""
+    """Return the marks of a kind in the plot itself, without those of axes and legends."""
     groups = parsed(svg).iter(f"{SVG}g")
     return [mark for g in groups if g.attrib.get("class", "").startswith(f"mark-{kind} role-mark") for mark in g]
 
@@ -53,7 +53,7 @@ def texts(svg: str) -> list[str]:
 
 def test_every_point_is_drawn_and_every_interval() -> None:
     svg = charts.time_by_length(rows(128, 256, 1024), "seqlen", MARKS).svg
-    # One more of each leads from the last point to the curve's name.
+    # One more line per curve leads from its last point to its name.
     assert len(marks_in(svg, "symbol")) == 6 + 2
     assert len(marks_in(svg, "rule")) == 6 + 2
     assert len(marks_in(svg, "line")) == 2

@@ -1,4 +1,4 @@
-"""A report's folder is written whole or not at all, and never over something else."""
+"""A report's folder is written completely or not at all, and never replaces other content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILES = sorted(
 
 @pytest.fixture
 def run(run_of: Callable[..., RunFile]) -> RunFile:
-    """One implementation at two lengths."""
+    """Return a run of one implementation at two lengths."""
     return run_of([timed(make_case(seqlen_q=n), "a/a", 1e3 * n) for n in (128, 256)])
 
 

@@ -1,4 +1,4 @@
-"""A matrix has axes that count its rows and columns, and a scale that says how much a colour is."""
+"""A matrix has axes that count its rows and columns, and a scale for its colours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_single_row_is_high_enough_to_be_seen_and_its_ticks_do_not_pile_up() -
     svg = matrix(np.ones((1, 64)), Axis(title="query", size=1), Axis(title="key", size=64))
     image = next(ET.fromstring(svg).iter(f"{SVG}image"))  # noqa: S314 - drawn a moment ago
     assert float(image.attrib["height"]) >= 60
-    assert texts(svg).count("0") == 3  # of both axes, and of the scale
+    assert texts(svg).count("0") == 3  # on both axes and the scale
 
 
 def test_where_there_are_many_rows_in_little_room_only_the_ends_are_named() -> None:

@@ -1,4 +1,4 @@
-"""The page: it answers first, opens offline, can be read without its charts, and never shows an empty one."""
+"""The page begins with the answer, works offline, is readable without charts, and has no empty ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def page(source: str) -> Element:
 
 
 def column_of(figure: Element, title: str) -> list[str]:
-    """The cells below a title in the figure's table."""
+    """Return the cells below a title in the figure's table."""
     (table,) = figure.all("table")
     head, *rows = [[cell.words().strip() for cell in row.children] for row in table.all("tr")]
     return [row[head.index(title)] for row in rows]
@@ -279,7 +279,7 @@ def test_markdown_has_the_same_sections_and_a_file_for_each_chart(scaling_run: R
 
 
 def unfolded(text: str) -> str:
-    """Markdown without what is folded."""
+    """Return Markdown without folded parts."""
     while (plain := re.sub(r"<details>(?:(?!<details>).)*?</details>\n", "", text, flags=re.DOTALL)) != text:
         text = plain
     return text

@@ -1,4 +1,4 @@
-"""Laws in the report: contradictions are said, budgets become lengths, crossovers are named the right way round."""
+"""Laws in the report: contradictions are reported, budgets become lengths, crossovers name the right sides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
 
 def run(run_of: Callable[..., RunFile], declared: str) -> RunFile:
-    """One curve whose memory is quadratic whatever it declares; another one that overtakes it at 1000."""
+    """Return a run with a curve whose memory is quadratic, and another curve that overtakes it at 1000."""
     lines = []
     for n in LENGTHS:
         case = make_case(seqlen_q=n)

@@ -1,4 +1,4 @@
-"""Colours that can be read: by everyone, in both themes."""
+"""Colours are readable by everyone, in both themes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ SIGHTS = {
 
 
 def linear(colour: str) -> NDArray[np.float64]:
-    """Linear RGB of ``#rrggbb``."""
+    """Return the linear RGB of ``#rrggbb``."""
     channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2 contrast ratio."""
+    """Return the WCAG 2 contrast ratio."""
     low, high = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
 def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIELAB of linear RGB, white D65."""
+    """Return the CIELAB of linear RGB, white D65."""
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)

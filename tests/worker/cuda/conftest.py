@@ -1,4 +1,4 @@
-"""A CUDA device that is not there: host, queue, cache, clock and memory are numbers, and all of them are exact."""
+"""A fake CUDA device: host, queue, cache, clock and memory are exact numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FakeEvent:
 
 @dataclasses.dataclass
 class FakeDevice:
-    """Work is queued by the host, and done in order; a kernel is quicker when its inputs are in the cache."""
+    """A device that does queued work in order; a kernel is faster if its inputs are in the cache."""
 
     cold_ns: float = 40 * US
     warm_ns: float = 25 * US
@@ -43,7 +43,7 @@ class FakeDevice:
     free: int = 10 * 2**30
     highest_mhz: int | None = 1980
     conditions: list[Condition] = dataclasses.field(default_factory=lambda: [Condition(1980, ())])
-    """One for each sample; the last one stays."""
+    """Conditions by sample; the last one is repeated."""
     recordable: bool = True
 
     now: float = 0.0
@@ -58,7 +58,7 @@ class FakeDevice:
     _capturing: list[float] | None = None
 
     def launch(self, *, waits: bool = False, names: tuple[str, ...] = ("flash_fwd",)) -> None:
-        """Play a call: the host queues a kernel, and may wait for it."""
+        """Simulate a call: the host queues a kernel, and may wait for it."""
         took = self.warm_ns if self.cached else self.cold_ns
         if self._capturing is not None:
             if waits:
@@ -74,7 +74,7 @@ class FakeDevice:
             self.synchronize()
 
     def allocate(self, nbytes: int) -> None:
-        """In a tensor."""
+        """Allocate a tensor."""
         self.allocated += nbytes
         self.reserved = max(self.reserved, self.allocated)
         self.peaks = (max(self.peaks[0], self.allocated), max(self.peaks[1], self.reserved))

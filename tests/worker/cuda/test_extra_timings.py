@@ -1,4 +1,4 @@
-"""The other times, and memory, on a device whose numbers are exact."""
+"""The other times, and memory, on a fake device with exact numbers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_first_calls_lasting_workspace_is_no_part_of_it(device: FakeDevice) ->
 
     def call() -> None:
         if not calls:
-            device.allocate(32 * MIB)  # such as cuBLAS keeps
+            device.allocate(32 * MIB)  # as cuBLAS does
         calls.append(0)
 
     assert memory_of(call, device).peak == 0

@@ -1,4 +1,4 @@
-"""Proton's tree of scopes and kernels, in the format of its own test data, and a session by a stand-in."""
+"""Proton's tree of scopes and kernels, in the format of its test data, and a session with a stand-in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from attnbench.worker.cuda.proton_scopes import CALLS, scopes_of, scopes_of_call
 
 
 def node(name: str, *children: dict[str, Any], **metrics: Any) -> dict[str, Any]:
-    """A scope has no metrics of its own."""
+    """Return a node of the tree; a scope has no metrics."""
     return {"frame": {"name": name, "type": "function"}, "children": list(children), "metrics": metrics}
 
 
 def kernel(name: str, count: int, ns: int) -> dict[str, Any]:
-    """Launches of a kernel."""
+    """Return the node of a kernel with its launches."""
     return node(name, **{"count": count, "time (ns)": ns, "device_id": "0", "device_type": "CUDA"})
 
 
@@ -42,7 +42,7 @@ def test_a_scope_has_the_time_of_all_that_is_in_it() -> None:
 
 
 class Proton:
-    """Stands in for ``triton.profiler``: counts calls while its session is active, and writes the tree at the end."""
+    """A stand-in for ``triton.profiler`` that counts calls in its active session, and writes the tree at the end."""
 
     def __init__(self) -> None:
         self.is_active, self.counted, self.path = False, 0, ""
@@ -64,7 +64,7 @@ class Proton:
 
 @pytest.fixture
 def proton(monkeypatch: pytest.MonkeyPatch) -> Proton:
-    """The stand-in, in its place."""
+    """Replace ``triton.profiler`` by the stand-in."""
     found = Proton()
     monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
     monkeypatch.setitem(sys.modules, "triton.profiler", found)

@@ -1,4 +1,4 @@
-"""Cold samples, on a device whose times are exact: what is in a sample, and what is not."""
+"""Cold samples on a device with exact times: which times a sample includes."""
 
 from __future__ import annotations
 

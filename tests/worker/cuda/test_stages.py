@@ -29,7 +29,7 @@ CASE = make_case(heads_q=2, seqlen_q=8, head_dim=4)
 
 @pytest.fixture
 def device() -> FakeDevice:
-    """Slow enough for the warm-up's 100 ms to be some thirty calls."""
+    """Return a device so slow that the warm-up's 100 ms are about thirty calls."""
     return slow()
 
 
@@ -77,7 +77,7 @@ def prepared(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> On
 
 
 def through(worker: Worker) -> dict[str, Any]:
-    """All stages in the driver's order; the metrics in one."""
+    """Run all stages in the driver's order, and return all metrics."""
     found: dict[str, Any] = {}
     asked: list[WorkerRequest[Any]] = [FirstCalls(), SAMPLES, MeasureExtraTimes(), MeasureMemory(), TellBackend()]
     for request in asked:

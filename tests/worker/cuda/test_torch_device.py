@@ -1,4 +1,4 @@
-"""The real device with stand-ins for torch and NVML: its units and its differences."""
+"""The real device class with stand-ins for torch and NVML: units and differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIB = 2**30
 
 
 class FakeNVML(types.ModuleType):
-    """One card that is at 1410 of 1980 MHz, held there by heat."""
+    """A library with one card that heat holds at 1410 of 1980 MHz."""
 
     class NVMLError(Exception):
         pass
@@ -62,7 +62,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeNVML:
 
 @pytest.fixture
 def cycles(monkeypatch: pytest.MonkeyPatch, library: FakeNVML) -> list[int]:
-    """How long torch was asked to hold the device up, in cycles."""
+    """Return the list of durations, in cycles, for which torch was asked to block the device."""
     asked: list[int] = []
     for name, value in {
         "current_device": lambda: 0,

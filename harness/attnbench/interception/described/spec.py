@@ -47,16 +47,16 @@ class CallSpec:
     score_mod: str = "none"
     softcap: float | None = None
     bias: Tensor | None = None
-    """Broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), -inf where one head does not see what another does; only
-    where ``score_mod`` has ``bias``."""
+    """Broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), -inf where a head does not see a key that another does;
+    ``None`` unless ``score_mod`` has ``bias``."""
     memory: str = "bhsd"
-    """How Q, K and V lie in the model's memory: contiguous as ``bhsd`` or ``bshd``, or ``q bhsd, k bshd, v strided``.
+    """Memory layout of Q, K and V in the model: contiguous as ``bhsd`` or ``bshd``, or ``q bhsd, k bshd, v strided``.
 
-    No case says it: its tensors lie as an implementation declares.
+    It is not part of a case, whose tensors have the layout that an implementation declares.
     """
 
     def fields(self) -> dict[str, object]:
-        """Keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
+        """Return keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
         others = ("mask", "bias", "memory")
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in others}
         return {name: value for name, value in said.items() if value is not None} | self.mask.fields()
@@ -65,7 +65,7 @@ class CallSpec:
 def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
     """Return the case that describes the call exactly, or the reason why no case does.
 
-    What is left out is dropout, with which no case is timed.
+    Dropout is left out, as captured cases are timed without it.
 
     ``known`` caches masks that were recognised before.
     """

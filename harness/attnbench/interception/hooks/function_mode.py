@@ -42,17 +42,17 @@ class Interceptor:
         self.functions = 0
         """Number of calls of torch's functions that were inspected."""
         self.own_ns = 0
-        """Time that describing calls took, beyond looks at functions."""
+        """Time spent on describing calls, in addition to inspecting functions."""
         self._is_closed = False
         self._here = threading.local()
 
     @property
     def is_answering(self) -> bool:
-        """Whether a call is answered in this thread, a program is traced, whose trace is its own, or all is over."""
+        """Whether functions of this thread are left alone: within an answer, while traced, or after closing."""
         return getattr(self._here, "answering", False) or self._is_closed or is_tracing()  # type: ignore[no-untyped-call]  # torch's
 
     def close(self) -> None:
-        """Look no more: a thread may outlive the block."""
+        """Stop intercepting, also in threads that outlive the block."""
         self._is_closed = True
 
     @contextlib.contextmanager
@@ -66,7 +66,7 @@ class Interceptor:
             self._here.answering = before
 
     def mode_off(self) -> contextlib.AbstractContextManager[object]:
-        """Spare the functions of the block a look each, where this thread's innermost mode is the one that looks."""
+        """Return a context that disables this interceptor's mode if it is the thread's innermost, to save time."""
         top = overrides._get_current_function_mode()  # type: ignore[no-untyped-call]  # noqa: SLF001 - no public way
         is_own = isinstance(top, _Mode) and top.interceptor is self
         return overrides._pop_mode_temporarily() if is_own else contextlib.nullcontext()  # noqa: SLF001
@@ -86,10 +86,10 @@ class Interceptor:
             return self.handler(call)
 
     def answer_at_once(self, kind: Kind | None) -> Tensor | None:
-        """The output of a call that is like an earlier one, where somebody asks for such."""
+        """Return the output of ``at_once`` for a call like an earlier one; ``None`` if there is none."""
         if self.at_once is None or kind is None:
             return None
-        self._here.answering = True  # it is false by now: nobody asks within an answer
+        self._here.answering = True  # it is False here, as no call is intercepted within an answer
         try:
             return self.at_once(kind)
         finally:
@@ -189,7 +189,7 @@ def seconds_of_a_look(tries: int = 2000) -> float:
 _WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {
     function: body_of(function) for function in (functional.multi_head_attention_forward, torch.Tensor.backward)
 }
-"""Functions that may compute attention by others, which a mode sees only if it is on within them."""
+"""Functions that may compute attention with inner calls, which a mode sees only if it is enabled within them."""
 _OPERATORS = {
     f"{name}{overload}"
     for name in (

@@ -86,7 +86,7 @@ class Libraries:
 
         source = f"def code(*args, **kwargs):\n from {__name__} import answer\n return answer({key!r}, args, kwargs)"
         made: dict[str, types.FunctionType] = {}
-        exec(source, made)  # noqa: S102 - of names that stand above
+        exec(source, made)  # noqa: S102 - made of the names above
         _EXCHANGED[key] = _Exchanged(function, original, parts, told)
         self._own.append(key)
         function.__code__, function.__defaults__, function.__kwdefaults__ = made["code"].__code__, None, None

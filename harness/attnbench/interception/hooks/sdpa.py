@@ -41,7 +41,7 @@ def sdpa_call(
     Args:
         original: ``scaled_dot_product_attention`` itself.
         layer: name of the module that calls it.
-        kind: of these arguments, where it is wanted.
+        kind: the kind of a call with these arguments, if it is needed.
         query: (..., heads_q, seqlen_q, head_dim).
         key: (..., heads_kv, seqlen_kv, head_dim).
         value: (..., heads_kv, seqlen_kv, head_dim_v).
@@ -87,7 +87,7 @@ def _broadcast(x: Tensor, lead: tuple[int, ...]) -> Tensor:
 
 
 def _four_axes(x: Tensor) -> Tensor:
-    """With the axes before the last three as one."""
+    """Merge the axes before the last three into one."""
     if x.dim() == 4:
         return x
     return x.reshape(-1, *x.shape[-3:]) if x.dim() > 4 else x[(None,) * (4 - x.dim())]

@@ -1,4 +1,4 @@
-"""Watches the threads that a program starts: what they compute outside of modules is seen, too."""
+"""Follows the threads that a program starts, so that attention outside of modules is intercepted there, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def started_threads(around: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
-    """Give each thread a context that is started while the block runs."""
+    """Run each thread that is started within the block in a context."""
     original = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _MODULE = "transformers.modeling_utils"
 _WITH_EFFECT = {"dropout", "scaling", "is_causal", "sliding_window", "softcap", "s_aux", "position_bias"}
-_WITHOUT_EFFECT = {  # as mask and lengths say the same
+_WITHOUT_EFFECT = {  # mask and lengths contain the same information
     "output_attentions", "use_cache", "position_ids", "cache_position", "training", "layer_idx",
     "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "implementation", "kernel_options",
 }  # fmt: skip
@@ -142,7 +142,7 @@ class _Asked:
         )
 
     def call(self, run: Callable[..., Tensor], layer: str | None, kind: Kind | None) -> AttentionCall:
-        """The same as an :class:`AttentionCall`."""
+        """Return the arguments as an :class:`AttentionCall`."""
         given = self._given()
         q, k, v, bias = self.q, self.k, self.v, given.get("position_bias")
         mask, causal = self._mask(), self._causal(given.get("is_causal"))

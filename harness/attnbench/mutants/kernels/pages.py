@@ -61,7 +61,7 @@ class _WindowOfRequests(Steps):
     """The first key that each query of a ragged batch sees is another."""
 
     def first(self, case: Case) -> NDArray[np.int64]:
-        """The first key in the window of each query, among all keys."""
+        """Return the first key in the window of each query, as an index among all keys."""
         raise NotImplementedError
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:

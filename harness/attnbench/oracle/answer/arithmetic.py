@@ -1,16 +1,18 @@
-"""Attention written out once, carried out in two arithmetics.
+"""Attention, written once and evaluated in two arithmetics.
 
-*Exact* is float64 throughout. The *low-precision reference* rounds what a fused kernel stores, or multiplies, in the
-tested dtype: weights, the gradients of scores, and what is returned; an LSE to float32. For implementations that say so
-(``stores_scores``) it rounds scores after each step, too, and the gradients of weights, as an ordinary unfused
-computation does. The distance between the two on the same inputs is the yardstick for everybody else's error.
+*Exact* is float64 throughout. The *low-precision reference* rounds to the tested dtype whatever a fused kernel stores
+or multiplies in that dtype: weights, the gradients of scores, and the outputs; an LSE is rounded to float32. For
+implementations that declare ``stores_scores``, it also rounds scores after each step, and the gradients of weights, as
+an unfused computation does. The budget of an implementation is derived from the distance between the two on the same
+inputs.
 
-Between two roundings the low-precision reference adds up in float64, too. In float32 a sum's errors depend on its
-order, which is the processor's and its library's: the yardstick would be another one on each machine. What those errors
-may be in whatever order follows from the float64 values (:func:`term_sizes`).
+Between two roundings the low-precision reference sums in float64, too. The errors of a float32 sum depend on its order,
+which depends on the processor and the library, so budgets would differ between machines. :func:`term_sizes` derives the
+size of those errors, for any order, from the float64 values.
 
-The reference goes two ways, and each has its own rounding errors: to scale the scores and divide by the softmax's sum,
-or to scale the queries and subtract the LSE, which is stored in float32, as every backward pass of a fused kernel does.
+The reference is computed in two ways, with different rounding errors: by scaling the scores and dividing by the
+softmax's sum, or by scaling the queries and subtracting the LSE, stored in float32, as the backward pass of every fused
+kernel does.
 """
 
 from __future__ import annotations
@@ -28,17 +30,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
-    """How numbers are multiplied and stored."""
+    """The precision of stored tensors, and the way in which weights are computed."""
 
     dtype: str | None
-    """The dtype that stored tensors are rounded to, coarser than float64; ``None`` is exact."""
+    """The dtype that stored tensors are rounded to; ``None`` for exact arithmetic, which also returns ``terms``."""
     through_lse: bool = False
     """Whether queries are scaled and weights are ``exp(score - LSE)``."""
     stores_scores: bool = False
-    """Whether scores, and the gradients of weights, are stored; exact ones tell :func:`term_sizes`."""
+    """Whether scores and the gradients of weights are stored; exact arithmetic passes it to :func:`term_sizes`."""
 
     def store(self, tensor: Tensor) -> Tensor:
-        """Round as storing does."""
+        """Round a tensor to the stored dtype."""
         import torch
 
         if self.dtype is None:
@@ -47,19 +49,19 @@ class Arithmetic:
         return tensor.to(getattr(torch, kept)).double()
 
     def store_score(self, tensor: Tensor) -> Tensor:
-        """Round where scores are stored."""
+        """Round a tensor if scores are stored."""
         return self.store(tensor) if self.stores_scores else tensor
 
     def store_lse(self, lse: Tensor) -> Tensor:
-        """Round as storing an LSE does, which nobody keeps in 16 bits."""
+        """Round an LSE to float32, in which all kernels store it."""
         return lse if self.dtype is None else lse.float().double()
 
     def weigh(self, weights: Tensor, total: Tensor) -> Tensor:
-        """The softmax's weights as the factor of a matrix product, from ``exp(score - maximum)`` and their sum.
+        """Return the softmax's weights, as they enter the product with V, from ``exp(score - maximum)`` and its sum.
 
-        Where the inputs are float8 that factor is float8 too: the hardware multiplies equals. As in fused kernels it is
-        rounded before it is divided, times 256, which its type has room for (Shah et al. 2024, FlashAttention-3,
-        section 3.3, round so; the factor is FlashAttention-3's and 4's).
+        With float8 inputs they are float8 too, as the hardware multiplies operands of one dtype. As in fused kernels,
+        they are rounded before the division by the sum, multiplied by 256 to use the range of float8 (Shah et al. 2024,
+        FlashAttention-3, section 3.3; FlashAttention-3 and 4 use that factor).
         """
         import torch
 
@@ -68,21 +70,21 @@ class Arithmetic:
         return (256 * weights).to(torch.float8_e4m3fn).to(weights.dtype) / (256 * total)
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """A matrix product, stored."""
+        """Return the matrix product, rounded to the stored dtype."""
         return self.store(a @ b)
 
 
 EXACT = Arithmetic(None)
 PLAIN = Arithmetic("float64")
-"""Exact, without the sizes of terms, which take longer than the answer."""
+"""Exact, but without ``terms``, which take longer to compute than the answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
     """Some query rows of a head, with all the keys that they may see. Tensors are in float64.
 
-    A leading axis of heads is possible, of this and all that follows: each is a problem of its own. ``hidden`` may lack
-    it, and is the same for all heads then.
+    These tensors, and all that are computed from them, may have a leading axis of independent heads. ``hidden`` may
+    lack it, and is then shared by all heads.
     """
 
     q: Tensor  # (rows, head_dim)
@@ -90,13 +92,13 @@ class Plane:
     v: Tensor  # (seqlen_kv, head_dim_v)
     hidden: Tensor | None  # (rows, seqlen_kv), True where the mask hides the key; None hides nothing
     bias: Tensor | None  # (rows, seqlen_kv)
-    sink: float | Tensor | None  # of several heads (heads, 1, 1)
+    sink: float | Tensor | None  # (heads, 1, 1) for several heads
     dout: Tensor | None  # (rows, head_dim_v)
-    keys: Tensor | None = None  # (n,), those whose gradients are wanted, of all heads; None is all
-    kept: Tensor | None = None  # (rows, seqlen_kv), the factor of each weight with dropout: 0 or 1 / (1 - p)
+    keys: Tensor | None = None  # (n,), keys whose gradients are wanted, in all heads; None is all
+    kept: Tensor | None = None  # (rows, seqlen_kv), dropout's factor of each weight: 0 or 1 / (1 - p)
 
     def dropped(self, weights: Tensor) -> Tensor:
-        """Weights behind dropout, or gradients before it."""
+        """Apply dropout to weights, or its backward pass to their gradients."""
         return weights if self.kept is None else weights * self.kept
 
 
@@ -109,25 +111,25 @@ class Answer:
     dq: Tensor | None = None  # (rows, head_dim)
     dk: Tensor | None = None  # (keys, head_dim)
     dv: Tensor | None = None  # (keys, head_dim_v)
-    dbias: Tensor | None = None  # (rows, seqlen_kv), before anything is added up
+    dbias: Tensor | None = None  # (rows, seqlen_kv), before any summation
     terms: Terms | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """Standard deviations of rounding errors of rows, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
+    """Standard deviations of rows' rounding errors, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
 
     out: Tensor  # (rows,)
     lse: Tensor  # (rows,)
     dq: Tensor | None = None  # (rows,)
-    dk: Tensor | None = None  # (keys,), this plane's part
+    dk: Tensor | None = None  # (keys,), this plane's contribution
     dv: Tensor | None = None  # (keys,)
-    dbias: Tensor | None = None  # (rows, seqlen_kv, 2), variances: of an element's errors, and of storing it
+    dbias: Tensor | None = None  # (rows, seqlen_kv, 2), variances of each element: of its errors, and of storing it
     stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """By tensor (rows,), in squared roundoffs of the accumulator: variances of errors that come of storing a factor of
-    its products, weights or ``dscores``. The low-precision reference stores them, too; but of few numbers its errors
-    are luck. Each stored number is off by up to a unit roundoff, by itself, which moves the row along a value (a key).
-    Of a whole head (rows, 2): with them, the variance along one direction."""
+    """Variances (rows,) of errors from storing a factor of a tensor's products, weights or ``dscores``, by tensor, in
+    squared unit roundoffs of the accumulator. The low-precision reference stores them, too, but if there are few
+    numbers, its errors may be small by luck. Each stored number has an independent error of up to one unit roundoff,
+    which moves the row along a value or a key. For whole heads (rows, 2): also the variance along one direction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,22 +137,22 @@ class Intermediates:
     """The intermediate tensors of a plane's attention, in float64."""
 
     raw: Tensor  # (rows, seqlen_kv), scores before cap, bias and mask
-    slope: Tensor | None  # (rows, seqlen_kv), the cap's
+    slope: Tensor | None  # (rows, seqlen_kv), the cap's derivative
     scores: Tensor  # (rows, seqlen_kv)
     weights: Tensor  # (rows, seqlen_kv)
     lse: Tensor  # (rows,)
     out: Tensor  # (rows, head_dim_v)
     upstream: Tensor | None = None  # (rows, seqlen_kv), the gradient of the weights
     dscores: Tensor | None = None  # (rows, seqlen_kv)
-    dbias: Tensor | None = None  # (rows, seqlen_kv), behind the cap
+    dbias: Tensor | None = None  # (rows, seqlen_kv), the gradient of the capped scores
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
-    """Attention of one plane, forward and (where there is a ``dout``) backward.
+    """Compute the attention of one plane, forward and, if there is a ``dout``, backward.
 
-    Scores are scaled, capped, biased, masked, in this order; a sink takes part in the softmax and has no value. Behind
-    the softmax weights are dropped. A row
-    that sees no key gives 0, an LSE of -inf (with a sink: the sink) and gradients of 0.
+    Scores are scaled, capped, biased and masked, in this order. A sink takes part in the softmax and has no value.
+    Dropout applies to the softmax's weights. A row that sees no key has an output of 0, an LSE of -inf (with a sink:
+    the sink) and gradients of 0.
     """
     import torch
 
@@ -216,37 +218,38 @@ def _terms_where_exact(arithmetic: Arithmetic, case: Case, plane: Plane, met: In
 
 
 def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: bool) -> Terms:
-    """How large the rounding errors of each row may be where they are no fraction of the row itself.
+    """Return the sizes of each row's rounding errors that are not proportional to the row itself.
 
-    A rounding is off by up to a unit roundoff of what it rounds, whose variance is a third of that squared.
+    The error of a rounding is taken as uniform up to one unit roundoff u of the rounded number: its variance is u² / 3.
 
-    **Sums.** A sum of n products is rounded n times, each time relative to a partial sum. Part of the products is their
-    mean, whose partial sums are at most the whole; the rest has random signs, so that in whatever order a partial sum's
-    square is at most that of all products together. Hence the variance ``n ((sum ab)² + sum a²b²) / 3`` for any order:
-    that of one accumulator, of lanes, of tiles, of a tree. Equal terms are rounded alike: where keys repeat, so do
-    weights, and the errors of the softmax's sum add up with their number and not with its root: those of the output
-    and of an LSE, from which a backward pass has its weights.
+    **Sums.** A sum of n products is rounded n times, each time relative to a partial sum. The products are their mean
+    plus a rest with random signs. The partial sums of the mean are at most the whole sum, and the squared partial sums
+    of the rest are at most the sum of all squared products, in any order. Hence the variance
+    ``n ((sum ab)² + sum a²b²) / 3``, which holds for one accumulator, lanes, tiles and trees. Equal terms have equal
+    rounding errors: where keys repeat, so do weights, and the errors of the softmax's sum grow with the number of
+    copies instead of its square root. That affects the output and the LSE, from which a backward pass recomputes the
+    weights.
 
-    **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
-    scores, rows in which two keys compete have errors far beyond all others'. With E² for the variance of a score's sum
-    and of the roundings of its steps, S² for that of storing it in 16 bits (0 where scores are not stored), the first
-    order of the softmax gives
+    **Scores.** The exponential turns an absolute error of a score into a relative error of the weight: with large
+    scores, rows in which two keys compete have by far the largest errors. Let E² be the variance of the errors of a
+    score's sum and of the roundings of its steps, and S² that of storing it in 16 bits (0 if scores are not stored).
+    To first order, the softmax gives these variances:
 
-    - an output row's error the variance ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``,
-    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij² + W²)`` with W² for that of an exponential, which
-      need be no more exact in 16 bits than the weights that are multiplied; there is one number for each row, so that
-      the reference's errors of few rows are luck, and whoever stores scores in 16 bits may do so after each step,
-    - a weight's relative error in the backward pass the variance ``S_ij² (1 - 2 w_ij) + sum_k w_ik² S_ik²``, as in the
-      forward pass, and that of E_ij and of the LSE's own error, *added*. A fused backward pass computes scores anew and
-      subtracts an LSE that it was given. Its product of keys and queries may add up in another order than the forward
-      pass's of queries and keys did, as the processor's library has it; then the errors of both do not cancel, even
-      where a single key has all the weight. The LSE itself was stored, and may be turned into one of base 2.
+    - For an output row, ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``.
+    - For an LSE, ``sum_j w_ij² (E_ij² + S_ij² + W²)``, where W² is that of an exponential, which in 16 bits need not be
+      more accurate than the weights. As an LSE is one number per row, the reference's errors of few rows may be small
+      by luck. S² is counted once per step, as an implementation may store scores in 16 bits after each step.
+    - For a weight's relative error in the backward pass, ``S_ij² (1 - 2 w_ij) + sum_k w_ik² S_ik²``, as in the forward
+      pass, *plus* E_ij² and the variance of the LSE's error. A fused backward pass recomputes the scores and subtracts
+      a given LSE. It may sum the product of keys and queries in another order than the forward pass, and then the
+      errors of the two do not cancel, even if a single key has all the weight. The LSE was rounded when it was stored,
+      and may be converted to base 2.
 
-    **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
-    zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each a sum of
-    ``head_dim_v`` products, stored where scores are; the output in ``delta`` is a sum over keys, and was stored anyway.
-    An error of ``delta`` is common to all keys of a row, and moves dQ along the mean of the keys that it sees. And the
-    ``dscores`` of a row add up to zero, so that a relative error that all its weights share cancels in dQ.
+    **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: if a row sees a single key it is exactly zero,
+    and the computed value consists of rounding errors alone. ``upstream`` and ``delta`` are sums of ``head_dim_v``
+    products each, and are stored if scores are; the output in ``delta`` is a sum over keys and is always stored. An
+    error of ``delta`` is common to all keys of a row, and moves dQ along the mean of the visible keys. The ``dscores``
+    of a row sum to zero, so a relative error that is common to all its weights cancels in dQ.
     """
     import torch
 
@@ -310,34 +313,34 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
 
 
 def _of_scores(case: Case, plane: Plane, met: Intermediates) -> tuple[Tensor, int, Tensor]:
-    """Variance of the errors of fresh scores, the number of their steps, and the variance of rounding one step."""
+    """Return the variance of errors of scores that are not stored, the number of steps, and one rounding's variance."""
     import torch
 
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
     of_rounding = torch.where(met.weights == 0, 0.0, met.scores).square() / 3
     products = plane.q.square() @ plane.k.square().mT * case.scale**2
     of_sums = _roundings(case, case.head_dim) / 3 * (met.raw.square() + products)
-    if met.slope is not None:  # the cap's
+    if met.slope is not None:  # the cap scales errors by its slope
         of_sums *= met.slope.square()
     return of_sums + steps * of_rounding, steps, of_rounding
 
 
 def _in_roundoffs(case: Case, squares: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Variances of errors of rows whose factors are stored, of the squares of all products of a row, added up."""
+    """Return the variances of rows whose factors are stored, given the sum of the squared products of each row."""
     return {name: coarser(case) ** 2 / 3 * of_rows for name, of_rows in squares.items()}
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """Products of matrices and vectors, both with any leading axes."""
+    """Return the products of matrices and vectors, which may have leading axes."""
     return (matrices @ vectors[..., None]).squeeze(-1)
 
 
 def _repeated(keys: Tensor) -> Tensor:
-    """Whether each of a head's keys (keys, head_dim) occurs more than once, as 0 or 1: by a hash of its bits."""
+    """Return 1 for each of a head's keys (keys, head_dim) that occurs more than once, else 0; compares hashes."""
     import torch
 
     rows = keys.contiguous().view(torch.int64)
-    odd = torch.arange(rows.shape[-1], dtype=torch.int64) * 0x5851F42D4C957F2D + 1  # sums of products wrap around
+    odd = torch.arange(rows.shape[-1], dtype=torch.int64) * 0x5851F42D4C957F2D + 1  # integer products and sums wrap
     hashes, places = ((rows ^ (rows >> 32)) * odd).sum(-1).sort(-1)
     as_before = hashes.diff(dim=-1) == 0
     repeated = torch.zeros_like(hashes, dtype=torch.float64)
@@ -347,29 +350,29 @@ def _repeated(keys: Tensor) -> Tensor:
 
 
 def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
-    """Variance of a sum's roundings, (rows,), as far as its products are larger than what they add up to.
+    """Return the variance (rows,) of a sum's roundings, as far as its products are larger than their sum.
 
-    A budget has room for roundings relative to the result. Of few columns it may happen that all but nothing is left.
+    A budget covers roundings relative to the result. With few columns, the products may cancel almost completely.
 
     Args:
-        squares: of the products of a row, all columns together, added up: (rows,).
+        squares: sum of the squared products of a row, over all its columns: (rows,).
         result: (rows, columns).
-        length: how many products make one element.
+        length: number of products that are summed for one element.
     """
     return length * (squares - result.square().sum(-1)).clamp_min(0) / 3
 
 
 def _of_exponentials(case: Case) -> float:
-    """Variance of an exponential's relative error, in unit roundoffs of the accumulator.
+    """Return the variance of an exponential's relative error, in squared unit roundoffs of the accumulator.
 
-    For 16-bit weights a polynomial of low degree is good enough: FlashAttention-4's (arXiv:2603.05451) is off by up to
-    8.8e-5, so that 2^-13 is allowed for; else by one roundoff.
+    For 16-bit weights a polynomial of low degree is accurate enough: the error of FlashAttention-4's (arXiv:2603.05451)
+    is up to 8.8e-5, so 2^-13 is allowed. Otherwise one unit roundoff is allowed.
     """
     return (1.0 if case.output_dtype in ("float32", "float64") else 2.0**11) ** 2 / 3
 
 
 def coarser(case: Case) -> float:
-    """Unit roundoff of what is stored, in those of the accumulator."""
+    """Return the unit roundoff of the output dtype over that of the accumulator."""
     import torch
 
     summed = torch.float64 if case.dtype == "float64" else torch.float32
@@ -377,9 +380,10 @@ def coarser(case: Case) -> float:
 
 
 def _roundings(case: Case, dim: int) -> int:
-    """Roundings of a sum over a head's columns; behind projections both factors of its products are sums themselves.
+    """Return the number of roundings of a sum over the columns of a head.
 
-    The error of a projected vector is spread over its columns as the vector is, so that each of its roundings moves the
-    product no more than rounding every term would: once for the mean and once for the random part, of either factor.
+    With projections, both factors of its products are sums themselves. The error of a projected vector is distributed
+    over its columns like the vector, so each of its roundings moves the product at most as much as rounding every term:
+    once for the mean and once for the random part, for each factor.
     """
     return dim + (4 * case.embed_dim if case.operator == "multi_head_attention" else 0)

@@ -1,4 +1,4 @@
-"""The gradient of a bias: that of the scores it is added to, summed over the axes along which it is broadcast."""
+"""The gradient of a bias: the gradient of the scores, summed over the axes along which the bias is broadcast."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def summed_over_broadcast_axes(case: Case, arithmetic: Arithmetic, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """Sum the gradients of all query heads to ``dbias``, and to ``dbias_terms`` and ``dbias_stored`` if they are known.
 
-    Errors of unlike scores are independent, but for those of a row: what is wrong with its LSE and its delta is wrong
-    in the whole row. Where keys share a bias, the errors of a row add up as they are.
+    The errors of different rows are independent. Those of one row are not, as they share its LSE and delta: where keys
+    share a bias, the errors of a row add up linearly.
 
     Args:
         case: the problem.
         arithmetic: how it is computed.
-        parts: ``dbias`` (query heads, seqlen_q, seqlen_kv) and, of exact ones, the variances ``dbias_terms`` with two
-            columns more.
+        parts: ``dbias`` (query heads, seqlen_q, seqlen_kv) and, in exact arithmetic, the variances ``dbias_terms`` with
+            another axis of length 2.
     """
     import torch
 

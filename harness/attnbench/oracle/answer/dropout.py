@@ -1,9 +1,9 @@
 """Statistical tests of a dropout mask: is it random, with the case's probability?
 
-A mask is no output that is right or wrong: whatever was dropped, the answer follows from it exactly. But it must be
-drawn with the case's probability, each weight by itself. Kept weights are counted in each head, and agreements of pairs
-of weights that lie in two heads, two sequences, or a power of two of rows or keys apart. No weight is in two pairs of a
-count, so that counts are binomial; Bernstein's inequality bounds how far they are from their means.
+No single mask is wrong: the answer follows exactly from any mask. But each weight must be dropped independently with
+the case's probability. The tests count the kept weights of each head, and the equal pairs among weights that are in two
+heads, in two sequences, or a power of two of rows or keys apart. No weight is in two pairs of a count, so counts are
+binomial, and Bernstein's inequality bounds their distances from their means.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     Masks = NDArray[np.bool_]
 
 _MOST_COUNTS = 2**16
-"""The number of tests for a mask; together they refuse a sound generator with the probability ``FALSE_ALARMS``."""
+"""Largest number of tests of a mask; together they reject a sound generator with probability ``FALSE_ALARMS``."""
 
 
 def mask_problem(case: Case, kept: Masks, wanted: Wanted) -> str | None:
-    """Say in a sentence why a mask is not random with the case's probability, or return ``None``.
+    """Return a sentence on why a mask is not random with the case's probability, or ``None`` if it is.
 
     Args:
         case: the problem.
-        kept: (query heads, rows, seqlen_kv), true where a weight was kept.
-        wanted: which heads and rows they are. Pairs that the mask hides are not counted: nobody need draw for them.
+        kept: (query heads, rows, seqlen_kv), True where a weight was kept.
+        wanted: which heads and rows they are. Weights hidden by the case's mask are not counted: an implementation need
+            not draw for them.
     """
     assert case.dropout is not None
     keeps = 1 - case.dropout
@@ -65,7 +66,7 @@ def mask_problem(case: Case, kept: Masks, wanted: Wanted) -> str | None:
 def _pairs(
     heads: tuple[tuple[int, int], ...], kept: Masks, visible: Masks
 ) -> Iterator[tuple[str, Masks, Masks, Masks]]:
-    """Two masks whose weights are compared one by one, in words, and where both are visible."""
+    """Yield a description of a comparison, the two masks to compare element by element, and where both are visible."""
     places = {place: index for index, place in enumerate(heads)}
     for (b, h), index in places.items():
         first = next(i for (other, _), i in places.items() if other == b)

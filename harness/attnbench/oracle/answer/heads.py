@@ -1,4 +1,4 @@
-"""Query heads that are computed together, their rows in blocks, so that memory stays bounded."""
+"""Computes several query heads together, their rows in blocks, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 BLOCK_PAIRS = 2**22
-"""Query-key pairs that are held at once: 32 MiB for each float64 matrix."""
+"""Largest number of query-key pairs in memory at once: 32 MiB for each float64 matrix."""
 TOGETHER_PAIRS = 2**16
-"""Query-key pairs of heads that are computed together: their matrices stay in a processor's cache."""
+"""Largest number of query-key pairs of heads that are computed together, so that matrices fit into the cache."""
 
 
 def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """Input values as the tested implementation sees them, rounded to the case's dtype, in float64."""
+    """Return input values as the implementation gets them, rounded to the case's dtype, as float64."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype)).double()
 
 
 def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """Like :func:`rounded`; quantised numbers stay exactly what they stand for, whatever the case's dtype."""
+    """Return K or V as :func:`rounded` does, except that dequantised values are exact, whatever the case's dtype."""
     import torch
 
     return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
 
 
 def errors_of_storing(case: Case, gradients: Tensor) -> Tensor:
-    """Variances of rows' errors where each head's gradient is stored before a group's are added up.
+    """Return the variances (groups, keys) of errors from storing each head's gradient before they are summed by group.
 
-    Of gradients (groups, heads, keys, columns), in squared unit roundoffs of the accumulator, (groups, keys); see
-    :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The low-precision reference stores them, too; but of a single
-    key its errors are luck.
+    ``gradients`` are (groups, heads, keys, columns); variances are in squared unit roundoffs of the accumulator, see
+    :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The low-precision reference stores them, too, but for a
+    single key its errors may be small by luck.
     """
     if gradients.shape[1] == 1:
         return gradients.new_zeros(())
@@ -57,7 +57,7 @@ def errors_of_storing(case: Case, gradients: Tensor) -> Tensor:
 
 
 def root_of_squares(norms: Tensor) -> Tensor:
-    """The norm of a sum of independent errors, along the first axis."""
+    """Return the norm of a sum of independent errors, given their norms along the first axis."""
     return norms.square().sum(0).sqrt()
 
 
@@ -72,18 +72,18 @@ def attend_heads(
     dout: Tensor | None,
     kept: Tensor | None = None,
 ) -> Answer:
-    """The selected rows of query heads, block by block. All tensors, and the answer, have a leading axis of heads.
+    """Compute the selected rows of query heads, block by block. Tensors and the answer have a leading axis of heads.
 
     Args:
         case: the problem.
         arithmetic: how it is computed.
-        where: (batch element, query head) of each head; the mask must be that of the first.
+        where: (batch element, query head) of each head; all must have the mask of the first.
         selection: which rows are wanted, and which keys' gradients.
         q: queries (heads, seqlen_q, head_dim).
         k: keys (heads, seqlen_kv, head_dim).
         v: values (heads, seqlen_kv, head_dim_v).
         dout: upstream gradients (heads, seqlen_q, head_dim_v), where gradients are wanted.
-        kept: factors of the weights (heads, rows, seqlen_kv), with dropout.
+        kept: with dropout, the factors of the weights (heads, rows, seqlen_kv).
     """
     import torch
 
@@ -142,21 +142,21 @@ def _there(tensors: list[Tensor | None]) -> list[Tensor]:
 
 
 def _rows_of(blocks: list[Tensor | None]) -> Tensor | None:
-    """The rows of all blocks, one behind the other; ``None`` where there are none of the tensor."""
+    """Concatenate the rows of all blocks; ``None`` if no block has the tensor."""
     import torch
 
     return torch.cat(there, 1) if (there := _there(blocks)) else None
 
 
 def _sum_of(blocks: list[Tensor | None]) -> Tensor | None:
-    """The sum of what all blocks' rows add to a key."""
+    """Sum the contributions of all blocks to each key; ``None`` if no block has the tensor."""
     return functools.reduce(operator.add, there) if (there := _there(blocks)) else None
 
 
 def _blocks(case: Case, runs: NDArray[np.int64], heads: int, *, whole: bool) -> Iterator[tuple[slice, slice]]:
-    """Rows of the heads that are computed at once, and the keys that any of them sees; ``whole`` leaves no key out.
+    """Yield blocks of rows and the keys that any row of the block sees; all keys if ``whole``.
 
-    Rows that are neighbours and share no key, as of two documents, are computed apart.
+    Neighbouring rows that share no key, such as those of two documents, are in separate blocks.
     """
     if not (len(runs) and case.seqlen_kv):
         yield slice(0, len(runs)), slice(0, case.seqlen_kv)
@@ -174,9 +174,9 @@ def _blocks(case: Case, runs: NDArray[np.int64], heads: int, *, whole: bool) -> 
 
 
 def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
-    """Join the terms of all blocks: rows one behind the other; what every row adds to a key is summed.
+    """Join the terms of all blocks: concatenate those of rows, and sum the contributions to each key.
 
-    ``factors`` are, by tensor, the rows of which its own rows are weighted sums.
+    ``factors`` holds, by tensor, the vectors of which the tensor's rows are weighted sums.
     """
     import torch
 
@@ -206,10 +206,10 @@ def _root_of_squares(blocks: list[Tensor | None]) -> Tensor | None:
 
 
 def _directions(rows: Tensor) -> Tensor:
-    """How many directions the rows of each head have.
+    """Return the effective number of directions of the rows of each head.
 
-    The sum of their covariance's eigenvalues, squared, over that of their squares: one where all rows are equal, or
-    where there is one column. The mask hides what is not finite.
+    It is the squared sum of the covariance's eigenvalues over the sum of their squares: 1 if all rows are equal, or if
+    there is one column. Values that are not finite count as 0, as the mask hides them.
     """
     import torch
 
@@ -222,16 +222,16 @@ def _directions(rows: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=1)  # the heads of a batch element come one after another, in several arithmetics
 def _runs(case: Case, batch_index: int, rows: tuple[int, ...] | None) -> NDArray[np.int64]:
-    """The runs of keys that the selected rows see, (rows, runs, 2)."""
+    """Return the runs of keys that the selected rows see, (rows, runs, 2)."""
     runs = row_runs(case, batch_index)
-    return runs.copy() if rows is None else runs[list(rows)]  # a tensor file is read-only, which torch warns of
+    return runs.copy() if rows is None else runs[list(rows)]  # torch warns if an array is read-only
 
 
 @functools.lru_cache(maxsize=1)
 def _hidden(
     case: Case, batch_index: int, rows: tuple[int, ...] | None, block: tuple[int, int], seen: tuple[int, int]
 ) -> Tensor | None:
-    """The keys of ``seen`` that a block of the selected rows does not see: (rows, keys)."""
+    """Return the mask (rows, keys) of the keys of ``seen`` that a block of the selected rows does not see."""
     import torch
 
     if case.mask == "none":
@@ -249,7 +249,7 @@ def _hidden(
 def _bias(
     case: Case, where: tuple[tuple[int, int], ...], rows: tuple[int, ...] | None, block: tuple[int, int]
 ) -> Tensor | None:
-    """The bias that is added to the scores of a block of the selected rows: (heads, rows, keys)."""
+    """Return the bias (heads, rows, keys) of a block of the selected rows, or ``None``."""
     import torch
 
     if {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods):

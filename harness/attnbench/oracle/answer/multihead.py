@@ -1,4 +1,4 @@
-"""The answer behind projections: operator ``multi_head_attention``."""
+"""The answer with projections: operator ``multi_head_attention``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def multi_head_reference(
 
     Returns:
         Float64 tensors by name: ``out``, ``dq`` (batch elements, rows, embed_dim), ``dk``, ``dv`` (batch elements,
-        keys, embed_dim), gradients being those of the three inputs; exact ones also ``NAME_terms`` without columns.
+        keys, embed_dim), where gradients are those of the three inputs. In exact arithmetic also ``NAME_terms``, which
+        has no axis of columns.
     """
     import torch
 
@@ -76,10 +77,10 @@ def multi_head_reference(
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
-    """(seqlen, heads * dim) to (heads, seqlen, dim)."""
+    """Reshape (seqlen, heads * dim) to (heads, seqlen, dim)."""
     return x.reshape(x.shape[0], heads, -1).swapaxes(0, 1)
 
 
 def _joined(x: Tensor) -> Tensor:
-    """(heads, seqlen, dim) to (seqlen, heads * dim)."""
+    """Reshape (heads, seqlen, dim) to (seqlen, heads * dim)."""
     return x.swapaxes(0, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""The answer of a case, some heads at a time."""
+"""Computes the answer of a case, a few heads at a time."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ if TYPE_CHECKING:
 
 
 VALUE_NORMS = "value_norms"
-"""In the first answer: the RMS length of each group's values, (groups,)."""
+"""Key, in the first answer only, of the RMS length of each group's values, (groups,)."""
 Queries = Callable[[int, int], "NDArray[np.floating]"]
-"""The queries of a batch element and a head, (seqlen_q, head_dim)."""
+"""Returns the queries of a batch element and a query head, (seqlen_q, head_dim)."""
 
 
 def reference(
     case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic, *, inputs_of: Case | None = None
 ) -> dict[str, Tensor]:
-    """The right values of the selected parts of the output.
+    """Return the correct values of the selected parts of the outputs.
 
-    ``inputs_of`` is the case whose queries, keys and values these are, where it is another one: some families depend on
-    the mask.
+    The inputs are drawn for the case ``inputs_of``, by default the case itself: some input families depend on the mask.
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); ``dbias``: as the bias,
-        its first two axes as one; for each of these, exact ones also ``NAME_terms`` without columns and
-        ``NAME_stored`` with two, see :mod:`attnbench.oracle.answer.arithmetic`. The first axis follows the selection's
-        order. Behind projections the first axis is the batch element.
+        ``dk``, ``dv``: (groups, keys, columns); ``dbias``: the bias's shape with the first two axes merged. In exact
+        arithmetic, each also has ``NAME_terms``, without columns, and ``NAME_stored``, with two, see
+        :mod:`attnbench.oracle.answer.arithmetic`. The first axis is in the selection's order; with projections it is
+        the batch element.
     """
     (answer,) = references(case, selection, repetition, [arithmetic], inputs_of=inputs_of)
     return answer
@@ -61,10 +60,10 @@ def references(
     queries: Queries | None = None,
     kept: Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
-    """Like :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
+    """Return :func:`reference` for several arithmetics; inputs are drawn only once, which takes half of the time.
 
-    ``queries`` take the place of the case's own; behind projections there are no others. ``kept`` (query heads, rows,
-    seqlen_kv) are the factors of the weights with dropout.
+    ``queries`` replaces the case's own queries, but not with projections. ``kept`` (query heads, rows, seqlen_kv) holds
+    the factors of the weights, with dropout.
     """
     if case.operator == "multi_head_attention":
         return [multi_head_reference(case, selection, repetition, arithmetic) for arithmetic in arithmetics]
@@ -88,7 +87,7 @@ def references(
         first += len(where)
         found[0][VALUE_NORMS].append(v.square().sum(-1).mean(-1).sqrt())
         for arithmetic, parts in zip(arithmetics, found, strict=True):
-            # Dequantised on the way into a tile, K and V are rounded to the dtype; others have it already.
+            # Quantised K and V are rounded to the dtype when a kernel dequantises them into a tile; others have it.
             seen = (k, v) if case.kv_dtype is None else (arithmetic.store(k), arithmetic.store(v))
             keys, values = (x if size == 1 else x.repeat_interleave(size, 0) for x in seen)
             heads = attend_heads(case, arithmetic, where, selection, q, keys, values, dout, factors)
@@ -101,7 +100,7 @@ def references(
 
 
 def _together(case: Case, selection: Selection) -> list[tuple[tuple[int, int], ...]]:
-    """The selected groups, those that are computed together in a tuple: few, and of one mask."""
+    """Return the selected groups in tuples that are computed together: a few groups with the same mask."""
     rows = case.seqlen_q if selection.rows is None else len(selection.rows)
     pairs = case.heads_q // case.heads_kv * rows * case.seqlen_kv
     of_a_mask = itertools.groupby(selection.groups, lambda group: group[0] if batch_varies(case) else None)
@@ -111,14 +110,14 @@ def _together(case: Case, selection: Selection) -> list[tuple[tuple[int, int], .
 
 
 class _Parts(defaultdict[str, "list[Tensor]"]):
-    """Tensors by name, those of each head or group in the selection's order."""
+    """Lists of tensors by name, one per head or group, in the selection's order."""
 
     def __init__(self) -> None:
         super().__init__(list)
 
 
 def _add(parts: _Parts, case: Case, answer: Answer, arithmetic: Arithmetic, *, gradients_of_keys: bool) -> None:
-    """Add the answers of some whole groups: of all query heads, and for each group the gradients of its keys."""
+    """Add the answers of some whole groups: of all their query heads, and the gradients of each group's keys."""
     terms = answer.terms
     for name in ("out", "lse", "dq", "dbias"):
         if (of_heads := getattr(answer, name)) is not None:
@@ -130,8 +129,8 @@ def _add(parts: _Parts, case: Case, answer: Answer, arithmetic: Arithmetic, *, g
         parts[f"{name}_stored"].append(stored[name])
     if not gradients_of_keys:
         return
-    # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated for
-    # each head, as torch and FlashAttention-2 do, what is added up was stored before.
+    # The query heads of a group share keys, so their gradients are summed. Implementations that repeat keys for each
+    # head, such as torch and FlashAttention-2, store each head's gradient before the sum.
     size = case.heads_q // case.heads_kv
 
     def by_group(of_heads: Tensor) -> Tensor:

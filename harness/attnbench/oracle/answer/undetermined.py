@@ -1,4 +1,4 @@
-"""Inputs that are no numbers: what a mask hides changes nothing, what a query sees leaves its row without an answer."""
+"""Non-finite inputs: hidden ones have no effect, and a row that sees one has no defined answer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def attend_where_determined(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
-    """Like :func:`attnbench.oracle.answer.arithmetic.attend`, with NaN where no answer is right.
+    """Compute :func:`attnbench.oracle.answer.arithmetic.attend`, with NaN where the answer is undefined.
 
-    That is a row of ``out``, ``lse`` and ``dq`` whose query, upstream gradient or visible keys and values are not all
-    finite, and the gradients of all keys that such a row sees. Hidden keys and values may be whatever they are.
+    Undefined are the rows of ``out``, ``lse`` and ``dq`` whose query, upstream gradient or visible keys and values are
+    not all finite, and the gradients of all keys that such a row sees. Hidden keys and values have no effect.
     """
     import torch
 
     given = [plane.q, plane.k, plane.v, *([] if plane.dout is None else [plane.dout])]
-    if all(bool(torch.isfinite(tensor.sum())) for tensor in given):  # a sum tells in a tenth of the time
+    if all(bool(torch.isfinite(tensor.sum())) for tensor in given):  # checking the sum takes a tenth of the time
         return attend(arithmetic, case, plane)
     finite_keys = torch.isfinite(plane.k).all(-1) & torch.isfinite(plane.v).all(-1)
     lost = ~torch.isfinite(plane.q).all(-1)
@@ -58,7 +58,7 @@ def attend_where_determined(arithmetic: Arithmetic, case: Case, plane: Plane) ->
 
 
 def _without(tensor: Tensor, rows: Tensor, value: float = 0.0) -> Tensor:
-    """The tensor with a value in some of its rows."""
+    """Return a copy of the tensor with some rows set to a value."""
     import torch
 
     return torch.where(rows.reshape(*rows.shape, *(1,) * (tensor.ndim - rows.ndim)), value, tensor)

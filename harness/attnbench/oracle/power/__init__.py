@@ -1,1 +1,1 @@
-"""The power of a verdict: the smallest mistakes that it would have noticed."""
+"""The power of a verdict: which mistakes it would have noticed."""

@@ -1,7 +1,7 @@
-"""Verdicts that could not have gone another way: gross mistakes that would have agreed on these very inputs.
+"""Finds gross mistakes that would have agreed with the answer on the same inputs.
 
-Where all keys are alike, the mean of the values is the answer, and nothing is blind; where a budget has room for the
-mean though it is not the answer, an agreement says nothing about the softmax.
+If all keys are equal, the mean of the values is the answer, and the verdict is not blind. If the mean is not the answer
+but is within the budget, an agreement says nothing about the softmax.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 _RIGHT = 4
-"""Within this many roundings of the result, float16 included, an answer counts as right, not as a gross mistake."""
+"""Number of roundings, at least float16's, within which an answer counts as right and not as a gross mistake."""
 _FLOAT16 = 2.0**-12
-"""The unit roundoff."""
+"""The unit roundoff of float16."""
 _NOISE = 2.0**-50
-"""Some roundings of the answer's own float64, as a share of its terms."""
+"""A few float64 roundings of the answer's terms."""
 _FEW_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A case that is misread as another one."""
+    """A misreading of a case as another one."""
 
     words: str
     misread_as: Case
 
 
 def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mistake, ...]:
-    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do."""
-    if "out" not in truth.answers:  # it is empty
+    """Return the gross mistakes that a few rows of the output do not reveal; usually there are none."""
+    if "out" not in truth.answers:  # the output is empty
         return ()
     return tuple(one for one in _mistakes(case) if not _is_seen_in_few_rows(case, selection, truth, one.misread_as))
 
@@ -49,9 +49,9 @@ def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mis
 def blind_spot(
     case: Case, selection: Selection, truth: Truth, judged: Sequence[str], hidden: Sequence[Mistake]
 ) -> str | None:
-    """A gross mistake that would have agreed without being right, or ``None``; a few words.
+    """Return, in a few words, a gross mistake that would have agreed without being right, or ``None``.
 
-    A mistake that shows in any of the tensors ``judged`` is seen; the truth is that of the first inputs.
+    The verdict misses a mistake if it shows in none of the tensors ``judged``. ``truth`` is that of the first inputs.
     """
     for name in judged:
         zeros = truth.answers[name].new_zeros(truth.answers[name].shape)
@@ -71,7 +71,7 @@ def blind_spot(
 
 
 def _mistakes(case: Case) -> Iterator[Mistake]:
-    """Yield ways to misread the case. Behind projections every input counts, so no mistake can hide there."""
+    """Yield ways to misread the case. With projections every input counts, so no mistake can hide."""
     if case.operator != "attention":
         return
     yield Mistake("the mean of the visible values, whatever the scores", dataclasses.replace(case, scale=1e-12))
@@ -80,7 +80,7 @@ def _mistakes(case: Case) -> Iterator[Mistake]:
 
 
 def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: Case) -> bool:
-    """Whether a sample of the first group's rows shows the mistake already, as it nearly always does."""
+    """Whether a sample of the first group's rows reveals the mistake, as it nearly always does."""
     import torch
 
     heads = case.heads_q // case.heads_kv
@@ -99,7 +99,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
 
 def forward_alone(case: Case) -> Case:
     """Return the case's forward pass alone, on the same queries, keys and values."""
-    strides = "contiguous" if case.strides == "summed" else case.strides  # which is about the upstream gradient
+    strides = "contiguous" if case.strides == "summed" else case.strides  # it is about the upstream gradient
     return dataclasses.replace(case, mode="forward", strides=strides)
 
 
@@ -108,9 +108,9 @@ def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
 
 
 def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
-    """Whether they are within a few roundings of the answer, or of terms of it that cancel: there zero is an answer.
+    """Whether answers are right up to a few roundings of the result, or of terms that cancel, where 0 may be right.
 
-    Terms that are large because scores were stored are no such reason.
+    Terms that are large only because scores are stored do not count.
     """
     noise = _NOISE if truth.stores_scores else summed_roundoff(case)
     for name, got in answers.items():
@@ -124,7 +124,7 @@ def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
 
 
 def _is_stored_alike(case: Case, got: Tensor, answer: Tensor) -> bool:
-    """Whether nothing is left of their difference in the dtype that is returned, as where an answer is too small."""
+    """Whether two tensors are equal in the output dtype, for example because the answer underflows."""
     import torch
 
     kept = getattr(torch, case.output_dtype)

@@ -1,4 +1,4 @@
-"""The power of a verdict: the smallest mistakes that it would have noticed."""
+"""Finds the smallest mistakes that a verdict would have noticed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 
 def noticed(case: Case, truth: Truth, group_of_head: list[int]) -> dict[str, float]:
-    """The smallest mistakes in ``out`` that are beyond its budget; metrics by name.
+    """Return the smallest mistakes in ``out`` that exceed its budget, as metrics by name.
 
-    A key that has the share w of a row's weight moves the row, when it is dropped, by w (out - v), which is about w
-    times the length of a value. Of N keys with equal weights, n that are dropped at random move it by sqrt(n) / N of
-    that length.
+    Dropping a key with the share w of a row's weight moves the row by w (out - v), about w times the length of a value.
+    Dropping n of N keys with equal weights at random moves it by sqrt(n) / N of that length.
 
-    ``group_of_head`` is, for each judged head, the place of its group among the judged ones.
+    ``group_of_head`` is the index of each judged head's group among the judged groups.
     """
     _, allowed = truth.allowed(case, "out")
     found = {"noticed_row_error": allowed}

@@ -1,4 +1,4 @@
-"""In place of jax: its dot_product_attention by docs.jax.dev, on NumPy arrays, computed by definition."""
+"""Stand-in for jax: dot_product_attention as in docs.jax.dev, on NumPy arrays, computed by definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In place of flash-attn-4: its signature (flash_attn/cute/interface.py of 4.0.0b36), computed by definition."""
+"""Stand-in for flash-attn-4 with its signature (cute/interface.py of 4.0.0b36), computed by definition."""
 
 from __future__ import annotations
 
