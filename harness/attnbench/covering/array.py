@@ -169,6 +169,8 @@ class _Search:
         self._tuples, self._tries = tuples(strength), _TRIES[strength]
         self.seen = self._tuples.had_by(codes_of(array.cases))
         """Tuples of any case that was drawn, kept or not."""
+        self._first_with: dict[int, Case] = {}
+        """The drawn case in which a tuple was seen first."""
         self._covered = np.zeros_like(self.seen)
         self._failed = np.where(hoped, 0, self._tries)
         """Number of failed draws for each tuple."""
@@ -202,17 +204,22 @@ class _Search:
         return cases
 
     def _grown(self, missing: NDArray[np.int64], together: NDArray[np.bool_]) -> Case | None:
-        """Grow a case that has many missing tuples; ``None`` if drawing the first tuple failed."""
+        """Grow a case that has many missing tuples; ``None`` if drawing the first tuple failed.
+
+        A tuple that is hardly ever drawn comes in the case in which it was seen.
+        """
         combinations = self._tuples.combination(missing)
         start = self._rng.choice(missing[combinations == np.bincount(combinations).argmax()].tolist())
         wanted: list[int] = self._tuples.members([start])[0].tolist()
         best = self._draw([{**self._space.easiest, **in_words(_closure(wanted, together) or wanted)}])[0]
         if best is None:
-            return None
+            self._failed[start] += 1
+            return None if self._failed[start] < self._tries else self._first_with[start]
         members = self._tuples.members(self._rng.sample(missing.tolist(), min(_SAMPLE, len(missing))))
         fits, size = np.logical_and.reduce(together[wanted]), 4
         while more := self._best_added(wanted, members, fits, together, size):
-            case = self._first_of(_STEP, levels) if (levels := _closure(wanted + more, together)) else None
+            levels = in_words(_closure(wanted + more, together))
+            case = self._first_of(_STEP, levels) if levels else None
             if case is not None:
                 wanted += more
                 fits &= together[more].all(0)
@@ -293,9 +300,9 @@ class _Search:
                 counts[numbers[place]] += 1
         return [*kept.values()]
 
-    def _first_of(self, count: int, levels: list[int]) -> Case | None:
-        """The first case that comes out of so many draws."""
-        drawn = (self._draw([in_words(levels)])[0] for _ in range(count))
+    def _first_of(self, count: int, levels: Mapping[str, str]) -> Case | None:
+        """Return the first case that comes out of ``count`` draws, or ``None``."""
+        drawn = (self._draw([levels])[0] for _ in range(count))
         return next((case for case in drawn if case is not None), None)
 
     def _alone(self, numbers: list[int]) -> list[Case | None]:
@@ -307,5 +314,8 @@ class _Search:
 
     def _draw(self, wanted: Sequence[Mapping[str, str]]) -> list[Case | None]:
         drawn = self._space.draws(wanted, self._rng)
-        self.seen |= self._tuples.had_by(codes_of(case for case in drawn if case is not None))
+        there = [case for case in drawn if case is not None]
+        for case, numbers in zip(there, self._tuples.of(codes_of(there)), strict=True):
+            self._first_with |= dict.fromkeys(numbers[~self.seen[numbers]].tolist(), case)
+            self.seen[numbers] = True
         return drawn

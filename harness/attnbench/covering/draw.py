@@ -67,7 +67,7 @@ _NEEDS = {
     "strides": ("contiguous", (("operator", "attention"), ("kv_cache", "dense"), ("kv_dtype", "none"))),
     "inputs": ("normal", (("operator", "attention"),)),
     "documents": (ABSENT, (("lengths", "equal"), ("alignment", ABSENT))),
-    "requests": (ABSENT, (("batch", "1"), ("alignment", ABSENT), ("kv_cache", "dense"), ("rows without keys", "no"))),
+    "requests": (ABSENT, (("batch", "1"), ("alignment", ABSENT), ("rows without keys", "no"))),
 }
 """By axis: its plain level, and what every other one needs of other axes; :func:`make_case` refuses all else."""
 _DECLARED = {"operator": "operators", "mode": "modes", "dtype": "dtypes", "kv_dtype": "kv_dtypes", "strides": "strides"}
