@@ -22,7 +22,8 @@ COMMANDS = (
     "capture", "replay", "predict",
 )  # fmt: skip
 ONLY_IN_PYTHON = {"progress"}
-ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program", "watch"}
+# Replay: its answer draws the chart in Python.
+ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program", "watch", "chart"}
 
 
 def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:
