@@ -42,6 +42,8 @@ def flash(case: Case, repetition: int) -> dict[str, Tensor]:
 
     q, k, v = (stored(torch.from_numpy(operand(case, name, repetition))[0, 0]) for name in ("q", "k", "v"))
     scores = q @ k.T * case.scale
+    if case.softcap is not None:
+        scores = case.softcap * torch.tanh(scores / case.softcap)
     top = scores.amax(-1, keepdim=True)
     weights = torch.exp(scores - top)
     total = one_by_one(weights, torch.ones(len(k), 1))
@@ -80,6 +82,13 @@ def test_keys_that_repeat_are_no_mistake(fields: dict[str, Any], seqlen_kv: int)
     """Equal terms have equal rounding errors, so errors of sums grow with the number of keys, not its square root."""
     mode = "forward" if "kv_cache" in fields else "forward_backward"
     case = make_case(heads_q=1, seqlen_q=4, seqlen_kv=seqlen_kv, head_dim=8, dtype="float32", mode=mode, **fields)
+    assert max(largest(case, find_truth(case, select(case, n), n), flash(case, n)) for n in range(3)) < 0.8
+
+
+def test_a_cap_that_saturates_makes_equal_terms_of_unlike_keys() -> None:
+    """Half of the scores are the cap itself, so their weights are rounded alike."""
+    fields: dict[str, Any] = {"score_mod": "softcap", "softcap": 5.0, "inputs": "large_logits"}
+    case = make_case(heads_q=1, seqlen_q=77, seqlen_kv=4000, head_dim=1, dtype="float32", **fields)
     assert max(largest(case, find_truth(case, select(case, n), n), flash(case, n)) for n in range(3)) < 0.8
 
 

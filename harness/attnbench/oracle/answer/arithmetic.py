@@ -265,7 +265,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     distances = plane.dropped(plane.dropped(square_v[..., None, :].expand_as(weights)) - 2 * out @ plane.v.mT)
     distances = distances + out.square().sum(-1, keepdim=True)
     cancelling = _cancelled_sums(_times(squared_dropped, square_v), out, case.seqlen_kv)
-    alike = _times((weights > 0).double(), _repeated(plane.k)).square()[..., None] / 4  # half of their number, squared
+    alike = _alike(case, plane, met).square()[..., None] / 4  # half of their number, squared
     of_lse = (squared * (of_step + _of_exponentials(case))).sum(-1, keepdim=True) + alike / 3
     of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling + (alike * out.square()).sum(-1) / 3).sqrt()
     stored = {"out": _times(squared_dropped, square_v)}
@@ -335,6 +335,13 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
     return (matrices @ vectors[..., None]).squeeze(-1)
 
 
+def _alike(case: Case, plane: Plane, met: Intermediates) -> Tensor:
+    """Return how many keys of each row (rows,) have equal weights: equal keys, or scores at which a cap saturates."""
+    visible = (met.weights > 0).double()
+    alike = _times(visible, _repeated(plane.k))
+    return alike if met.slope is None else alike.maximum((visible * (met.slope < _accumulator_eps(case))).sum(-1))
+
+
 def _repeated(keys: Tensor) -> Tensor:
     """Return 1 for each of a head's keys (keys, head_dim) that occurs more than once, else 0; compares hashes."""
     import torch
@@ -375,8 +382,11 @@ def coarser(case: Case) -> float:
     """Return the unit roundoff of the output dtype over that of the accumulator."""
     import torch
 
-    summed = torch.float64 if case.dtype == "float64" else torch.float32
-    return float(torch.finfo(getattr(torch, case.output_dtype)).eps / torch.finfo(summed).eps)
+    return float(torch.finfo(getattr(torch, case.output_dtype)).eps / _accumulator_eps(case))
+
+
+def _accumulator_eps(case: Case) -> float:
+    return 2.0**-52 if case.dtype == "float64" else 2.0**-23
 
 
 def _roundings(case: Case, dim: int) -> int:
