@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.covering.draw import contradicts, draw, seconds
+from attnbench.covering.contradictions import contradicts
+from attnbench.covering.draw import draw, seconds
 from attnbench.covering.tuples import AXIS_OF_LEVEL, FIRST_LEVEL, LEVELS, codes_of, in_words, tuples
 
 if TYPE_CHECKING:

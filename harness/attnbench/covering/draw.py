@@ -6,9 +6,7 @@ implementation takes the case, and the axes decide which levels it has.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,22 @@ from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks.table import intersection
 from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.source import RANDOM
-from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue, sees_nothing
+from attnbench.covering.axes import ABSENT, sees_nothing
+from attnbench.covering.contradictions import DECLARED, NEEDS, with_needs
+from attnbench.covering.tables import (
+    AXIS,
+    DIM_AXES,
+    HEAD_AXES,
+    KIND_OF,
+    MOST_PAIRS,
+    dims_of,
+    fewest_sequences,
+    heads_of,
+    lengths_of,
+    mask_options,
+    room,
+    widest_head,
+)
 
 if TYPE_CHECKING:
     import random
@@ -28,52 +41,9 @@ if TYPE_CHECKING:
 Levels = dict[str, str]
 _Table = Callable[[tuple[str | None, ...], int], tuple[tuple[int, int], ...]]
 
-_LONGEST = 1100
 _MOST_SECONDS = 0.7
 """Limit on the time of checking one case, large enough that every pair of levels has a case."""
-_MOST_PAIRS = 2**19
-_MOST_PRODUCTS = 2**25
-_MOST_ELEMENTS = 2**20
-"""Bounds on a case's size: cases within them probably take less than ``_MOST_SECONDS``."""
-_KIND_OF = {
-    "causal": "causal",
-    "window": "sliding_window",
-    "prefix": "prefix_lm",
-    "documents": "document",
-    "padding": "key_padding",
-    "left padding": "left_padding",
-    "tree": "tree",
-    "blocks": "block_sparse",
-    "requests": "ragged",
-}
-_OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
-_HEAD_AXES = ("heads_q", "heads_kv", "group")
-_DIM_AXES = ("head_dim", "value dims", "head_dim_v")
-_MOST_HEADS = 32
-_NEEDS = {
-    "mode": ("forward", (("kv_cache", "dense"), ("kv_dtype", "none"))),
-    "operator": (
-        "attention",
-        (("kv_cache", "dense"), ("kv_dtype", "none"), ("strides", "contiguous"), ("inputs", "normal")),
-    ),
-    "kv_dtype": (
-        "none",
-        (("mode", "forward"), ("operator", "attention"), ("kv_cache", "dense"), ("strides", "contiguous")),
-    ),
-    "kv_cache": (
-        "dense",
-        (("mode", "forward"), ("operator", "attention"), ("kv_dtype", "none"), ("strides", "contiguous")),
-    ),
-    "strides": ("contiguous", (("operator", "attention"), ("kv_cache", "dense"), ("kv_dtype", "none"))),
-    "inputs": ("normal", (("operator", "attention"),)),
-    "documents": (ABSENT, (("lengths", "equal"), ("alignment", ABSENT))),
-    "requests": (ABSENT, (("batch", "1"), ("alignment", ABSENT), ("rows without keys", "no"))),
-}
-"""By axis: its plain level, and what every other one needs of other axes; :func:`make_case` refuses all else."""
-_DECLARED = {"operator": "operators", "mode": "modes", "dtype": "dtypes", "kv_dtype": "kv_dtypes", "strides": "strides"}
-"""Fields of a case by whose values a declaration goes, and its own names of them."""
 _SIZES = ("batch", "heads_q", "heads_kv", "head_dim", "head_dim_v", "seqlen_q", "seqlen_kv")
-_AXIS = {axis.name: axis for axis in AXES}
 
 
 def draw(
@@ -98,59 +68,9 @@ def draw(
         return None
     if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS:
         return None
-    if any(_AXIS[name].level(case) != level for name, level in wanted.items()) or sees_nothing(case):
+    if any(AXIS[name].level(case) != level for name, level in wanted.items()) or sees_nothing(case):
         return None
     return case
-
-
-def contradicts(wanted: Mapping[str, str], said: Declaration) -> bool:
-    """Whether no draw can have these levels: one is not declared, or no mask, or no small enough sizes, have them."""
-
-    def part(*axes: str) -> tuple[str | None, ...]:
-        return tuple(wanted.get(axis) for axis in axes)
-
-    if with_needs(wanted) is None or any(
-        name in wanted and wanted[name] not in getattr(said, field) for name, field in _DECLARED.items()
-    ):
-        return True
-    if not _mask_options(said.masks, said.mask_intersections, part("mask", *_KIND_OF)):
-        return True
-    queries, keys = _lengths_of(*part("seqlen_q", "end of queries")), _lengths_of(*part("seqlen_kv", "end of keys"))
-    same = [part("seqlen_q", "seqlen_kv"), part("end of queries", "end of keys")]
-    unlike = wanted.get("lengths") == "equal" and any(len({*levels} - {None}) > 1 for levels in same)
-    if unlike or not (queries and keys):
-        return True
-    pairs = _fewest(wanted.get("batch", "1")) * queries[0] * keys[0]
-    heads = _heads(part(*_HEAD_AXES), _room(_MOST_PAIRS / pairs))
-    if not heads:
-        return True
-    fewest = min(heads_q for heads_q, _ in heads), min(heads_kv for _, heads_kv in heads)
-    tokens = _fewest(wanted.get("batch", "1")) * (fewest[0] * queries[0] + fewest[1] * keys[0])
-    return not _dims(part(*_DIM_AXES), _room(_most_dim(pairs * fewest[0], tokens)))
-
-
-def with_needs(wanted: Mapping[str, str]) -> Levels | None:
-    """The wanted levels, and those that they need of other axes; ``None`` where they contradict."""
-    levels = {**wanted}
-    for axis, (plain, needs) in _NEEDS.items():
-        if wanted.get(axis, plain) != plain and any(levels.setdefault(other, one) != one for other, one in needs):
-            return None
-    return levels
-
-
-def _fewest(batch: str) -> int:
-    """The fewest elements of a batch of this level."""
-    return {"1": 1, "2 to 3": 2}.get(batch, 4)
-
-
-def _most_dim(pairs: int, tokens: int) -> float:
-    """The widest head that is small enough, of so many query-key pairs and tokens of all heads."""
-    return min(_MOST_PRODUCTS / (2 * pairs), _MOST_ELEMENTS / (2 * tokens))
-
-
-def _room(most: float) -> int:
-    """The largest size up to ``most``: a power of two, so that few tables are made."""
-    return 1 << int(math.log2(min(max(1.0, most), max(HEAD_DIMS))))
 
 
 def seconds(case: Case) -> float:
@@ -169,12 +89,12 @@ class _Draw:
         self._wanted, self._said, self._rng, self._shortest = {**wanted}, said, rng, False
 
     def fields(self, like: Case | None = None) -> dict[str, object] | None:
-        """Fields of a case, of its sizes where it is to be like one, or ``None`` where wanted levels contradict."""
+        """Return the fields of a case, with the sizes of ``like`` if given, or ``None`` if wanted levels contradict."""
         if (levels := with_needs(self._wanted)) is None:
             return None
         self._wanted = levels
         for axis in ("operator", "mode", "kv_dtype", "kv_cache", "strides"):
-            plain, level = _NEEDS[axis][0], self._declared(axis)
+            plain, level = NEEDS[axis][0], self._declared(axis)
             levels = None if level == plain or axis in self._wanted else with_needs({axis: level, **self._wanted})
             self._wanted = levels or {axis: plain, **self._wanted}
         kinds, strides = self._kinds(), self._declared("strides")
@@ -206,40 +126,40 @@ class _Draw:
         lengths = self._lengths(equal="document" in kinds or strides == "qkv_slice" or self._said.layout == "packed")
         if lengths is None:
             return None
-        level = self._wanted.get("batch", "1") if shortest else self._level("batch", ("1", "1", *_AXIS["batch"].levels))
+        level = self._wanted.get("batch", "1") if shortest else self._level("batch", ("1", "1", *AXIS["batch"].levels))
         if "ragged" in kinds:
             lengths, level = (min(lengths), max(lengths)), "1"
-        batch = _fewest(level) + (level != "1" and self._rng.randrange(2))
+        batch = fewest_sequences(level) + (level != "1" and self._rng.randrange(2))
         pairs = batch * lengths[0] * lengths[1]
         likely = {} if self._said.gqa and self._rng.random() >= 0.4 else {"group": "1"}
-        heads = self._of_table(_heads, _HEAD_AXES, _MOST_PAIRS / pairs, likely)
+        heads = self._of_table(heads_of, HEAD_AXES, MOST_PAIRS / pairs, likely)
         if heads is None:
             return None
         equal = not self._said.unequal_head_dims or strides == "qkv_slice" or self._rng.random() < 0.6
         tokens = batch * (heads[0] * lengths[0] + heads[1] * lengths[1])
-        most = _most_dim(pairs * heads[0], tokens)
-        dims = self._of_table(_dims, _DIM_AXES, most, {"value dims": "equal"} if equal else {})
+        most = widest_head(pairs * heads[0], tokens)
+        dims = self._of_table(dims_of, DIM_AXES, most, {"value dims": "equal"} if equal else {})
         return dims and dict(zip(_SIZES, (batch, *heads, *dims, *lengths), strict=True))
 
     def _level(self, axis: str, among: tuple[str, ...] | None = None) -> str:
         """Return the wanted level, or a random one: the first, plain one in half of the draws."""
-        levels = among or _AXIS[axis].levels
+        levels = among or AXIS[axis].levels
         chosen = self._wanted.get(axis)
         return chosen or (levels[0] if self._rng.random() < 0.5 else self._rng.choice(levels))
 
     def _declared(self, name: str) -> str:
-        """A level of a field whose values are declared; modes and dtypes have no plain one."""
+        """Return a level of a field whose values are declared; modes and dtypes have no plain one."""
         if name in self._wanted:
             return self._wanted[name]
-        declared = tuple(self._said.kv_caches if name == "kv_cache" else getattr(self._said, _DECLARED[name]))
+        declared = tuple(self._said.kv_caches if name == "kv_cache" else getattr(self._said, DECLARED[name]))
         return self._rng.choice(declared) if name in ("mode", "dtype") else self._level(name, declared)
 
     def _part(self, *axes: str) -> tuple[str | None, ...]:
         return tuple(self._wanted.get(axis) for axis in axes)
 
     def _of_table(self, table: _Table, axes: tuple[str, ...], most: float, likely: Levels) -> tuple[int, int] | None:
-        """A row of sizes up to ``most``, of the likely levels where that can be; the first ones more often."""
-        size = _room(most)
+        """Draw a row of sizes up to ``most``, with the likely levels if possible; first rows are more likely."""
+        size = room(most)
         rows = table(tuple({**likely, **self._wanted}.get(axis) for axis in axes), size) or table(
             self._part(*axes), size
         )
@@ -248,8 +168,8 @@ class _Draw:
         return rows[int(len(rows) * self._rng.random() ** 3)]
 
     def _kinds(self) -> tuple[str, ...] | None:
-        wanted = self._part("mask", *_KIND_OF)
-        options = _mask_options(self._said.masks, self._said.mask_intersections, wanted)
+        wanted = self._part("mask", *KIND_OF)
+        options = mask_options(self._said.masks, self._said.mask_intersections, wanted)
         if not options:
             return None
         few = tuple(option for option in options if len(option) <= 1)
@@ -262,9 +182,9 @@ class _Draw:
             return length, length
         sizes = [self._wanted.get(axis) or self._some_range() for axis in ("seqlen_q", "seqlen_kv")]
         ends = self._part("end of queries", "end of keys")
-        queries, keys = (_lengths_of(size, end) for size, end in zip(sizes, ends, strict=True))
-        queries = queries or _lengths_of(self._wanted.get("seqlen_q"), ends[0])
-        keys = keys or _lengths_of(self._wanted.get("seqlen_kv"), ends[1])
+        queries, keys = (lengths_of(size, end) for size, end in zip(sizes, ends, strict=True))
+        queries = queries or lengths_of(self._wanted.get("seqlen_q"), ends[0])
+        keys = keys or lengths_of(self._wanted.get("seqlen_kv"), ends[1])
         return (self._short(queries), self._short(keys)) if queries and keys else None
 
     def _one_length(self) -> int | None:
@@ -274,16 +194,16 @@ class _Draw:
         if len(sizes) > 1 or len(ends) > 1:
             return None
         size, end = sizes.pop() if sizes else None, ends.pop() if ends else None
-        lengths = _lengths_of(size or self._some_range(), end) or _lengths_of(size, end)
+        lengths = lengths_of(size or self._some_range(), end) or lengths_of(size, end)
         return self._short(lengths) if lengths else None
 
     def _short(self, lengths: tuple[int, ...]) -> int:
-        """One of the lengths, short ones more often."""
+        """Draw one of the lengths; short ones are more likely."""
         return lengths[0 if self._shortest else int(len(lengths) * self._rng.random() ** 2)]
 
     def _some_range(self) -> str:
         """Draw a range of lengths; short ones are more likely."""
-        ranges = _AXIS["seqlen_q"].levels
+        ranges = AXIS["seqlen_q"].levels
         if self._shortest:
             return ranges[0]
         return self._rng.choice((*ranges, *ranges[:4], ranges[2], ranges[3]))
@@ -321,7 +241,7 @@ class _Draw:
         if "sliding_window" in kinds:
             fields |= self._window(seqlen_kv)
         if "prefix_lm" in kinds:
-            level = self._level("prefix", _AXIS["prefix"].levels[:0:-1])
+            level = self._level("prefix", AXIS["prefix"].levels[:0:-1])
             some = self._rng.randint(1, max(1, seqlen_kv - 1))
             fields["prefix_len"] = {"none": 0, "all keys": seqlen_kv}.get(level, some)
         if "document" in kinds:
@@ -345,7 +265,7 @@ class _Draw:
         return f"{RANDOM}{self._rng.randrange(10_000)}"
 
     def _window(self, seqlen_kv: int) -> dict[str, object]:
-        level = self._level("window", _AXIS["window"].levels[1:])
+        level = self._level("window", AXIS["window"].levels[1:])
         widest = max(1, min(seqlen_kv - 1, self._rng.choice((8, 40, 200))))
         left, right = self._rng.randint(1, widest), self._rng.randint(1, widest)
         return {
@@ -354,7 +274,7 @@ class _Draw:
         }
 
     def _documents(self, seqlen: int) -> dict[str, object]:
-        level = self._level("documents", _AXIS["documents"].levels[1:])
+        level = self._level("documents", AXIS["documents"].levels[1:])
         fewest, most = {"o": (1, 1), "2": (2, 4), "5": (5, 9)}[level[0]]
         count = min(seqlen, self._rng.randint(fewest, most))
         lengths = tuple(b - a for a, b in itertools.pairwise(self._cuts(seqlen, count)))
@@ -362,7 +282,7 @@ class _Draw:
         return {"document_lengths": lengths, "document_causal": causal}
 
     def _padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
-        level = self._level("padding", ("some", *_AXIS["padding"].levels[1:]))
+        level = self._level("padding", ("some", *AXIS["padding"].levels[1:]))
         if level == "none":
             return (seqlen_kv,) * batch
         lengths = [self._rng.randint(1, seqlen_kv) for _ in range(batch)]
@@ -374,7 +294,7 @@ class _Draw:
 
     def _requests(self, seqlen_q: int, seqlen_kv: int) -> str:
         """Draw requests: random cuts of the queries (each alone for decodes), and a random split of cached keys."""
-        level = self._level("requests", _AXIS["requests"].levels[:0:-1])
+        level = self._level("requests", AXIS["requests"].levels[:0:-1])
         fewest, most = {"one": (1, 1), "decodes": (seqlen_q, seqlen_q)}.get(level, (2, 9))
         count = min(seqlen_q, self._rng.randint(fewest, most))
         least = int(level == "decodes" and seqlen_kv >= 2 * seqlen_q)  # least number of cached keys of each
@@ -386,7 +306,7 @@ class _Draw:
         return (0, *sorted(self._rng.sample(range(1, total), parts - 1)), total)
 
     def _left_padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
-        level = self._level("left padding", ("some", *_AXIS["left padding"].levels[1:]))
+        level = self._level("left padding", ("some", *AXIS["left padding"].levels[1:]))
         if level == "none":
             return (0,) * batch
         starts = [self._rng.randrange(seqlen_kv) for _ in range(batch)]
@@ -394,13 +314,13 @@ class _Draw:
         return tuple(starts)
 
     def _tree(self, most: int) -> tuple[int, ...]:
-        level = self._level("tree", _AXIS["tree"].levels[:0:-1])
+        level = self._level("tree", AXIS["tree"].levels[:0:-1])
         drafts = self._rng.randint(min(2, most), min(15, most))
         parents = {"chain": range(-1, drafts - 1), "roots": [-1] * drafts}
         return tuple(parents.get(level) or [self._rng.randint(-1, draft - 1) for draft in range(drafts)])
 
     def _blocks(self, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        whole = self._level("blocks", _AXIS["blocks"].levels[1:]) == "whole tiles"
+        whole = self._level("blocks", AXIS["blocks"].levels[1:]) == "whole tiles"
         size = self._rng.choice((64, 128) if whole else (8, 16, 24, 32, 48, 96))
         keys = range(-(-seqlen_kv // size))
         texts = (
@@ -412,69 +332,3 @@ class _Draw:
 
     def _some_of(self, blocks: range) -> str:
         return "+".join(map(str, sorted(self._rng.sample(blocks, self._rng.randint(0, min(3, len(blocks)))))))
-
-
-@functools.cache
-def _mask_options(
-    masks: tuple[str, ...], intersections: bool, wanted: tuple[str | None, ...]
-) -> tuple[tuple[str, ...], ...]:
-    """Return the declared sets of one to three kinds of masks that have the wanted levels."""
-    options = {tuple(mask.split(" & ")) for mask in masks}
-    if intersections:
-        kinds = [mask for mask in masks if mask in (*_KIND_OF.values(), "tensor") and mask != "ragged"]
-        options |= {chosen for count in (2, 3) for chosen in itertools.combinations(kinds, count)}
-    mask, *levels = wanted
-    present = [(kind, level) for kind, level in zip(_KIND_OF.values(), levels, strict=True) if level is not None]
-    return tuple(
-        sorted(
-            option
-            for option in options
-            if mask is None or (mask == "intersection" and len(option) > 1) or option == (mask,)
-            if all((kind in option) == (level != ABSENT) for kind, level in present)
-        )
-    )
-
-
-@functools.cache
-def _lengths_of(size: str | None, end: str | None) -> tuple[int, ...]:
-    """Return the lengths in this range with this residue, in ascending order."""
-    return tuple(
-        length
-        for length in range(1, _LONGEST)
-        if size in (None, length_range(length)) and end in (None, residue(length))
-    )
-
-
-@functools.cache
-def _heads(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
-    """Return pairs of ``heads_q`` and ``heads_kv`` with the wanted levels, smallest first."""
-    return tuple(heads for heads, levels in _HEADS.items() if heads[0] <= most and _fits(levels, wanted))
-
-
-@functools.cache
-def _dims(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
-    """Return pairs of ``head_dim`` and ``head_dim_v`` with the wanted levels, equal ones first."""
-    return tuple(dims for dims, levels in _DIMS.items() if max(dims) <= most and _fits(levels, wanted))
-
-
-def _fits(levels: tuple[str, ...], wanted: tuple[str | None, ...]) -> bool:
-    return all(one in (None, level) for one, level in zip(wanted, levels, strict=True))
-
-
-def _levels(axes: tuple[str, ...], **fields: int) -> tuple[str, ...]:
-    case = make_case(seqlen_q=1, **fields)
-    return tuple(_AXIS[axis].level(case) for axis in axes)
-
-
-_HEADS = {
-    (heads_q, heads_kv): _levels(_HEAD_AXES, heads_q=heads_q, heads_kv=heads_kv)
-    for heads_q in range(1, _MOST_HEADS + 1)
-    for heads_kv in range(1, heads_q + 1)
-    if heads_q % heads_kv == 0
-}
-_DIMS = {
-    (dim, dim_v): _levels(_DIM_AXES, head_dim=dim, head_dim_v=dim_v)
-    for dim, dim_v in sorted(
-        itertools.product((*HEAD_DIMS, *_OTHER_DIMS), repeat=2), key=lambda both: (both[0] != both[1], max(both))
-    )
-}
