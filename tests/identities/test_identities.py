@@ -79,7 +79,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any]]] = {
     "values-follow-the-output": ("dv-of-unnormalised-weights", BACKWARD),
     "keys-follow-the-queries": ("scale-twice-in-dk", BACKWARD),
     "value-gradients-add-up": ("dv-of-unnormalised-weights", BACKWARD),
-    "key-gradients-cancel": ("delta-of-next-row", BACKWARD),
+    "key-gradients-cancel": ("delta-of-previous-row", BACKWARD),
     "values-of-one": ("softmax-not-normalised", USUAL),
     "queries-in-another-order": ("last-row-zero", USUAL),
     "keys-in-another-order": ("last-tile-dropped", USUAL),

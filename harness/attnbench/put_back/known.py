@@ -116,6 +116,8 @@ class KnownCalls:
             if others:
                 self._by_mask.appendleft((call.kind.key, others, kept))
             else:
+                if len(self._by_kind) >= MOST_CALLS:  # keywords may take a new value in every call
+                    self._by_kind.clear()
                 self._by_kind[call.kind.key] = kept
         return kept.answer
 

@@ -104,11 +104,11 @@ def test_what_is_apart_already_stays_where_it_is() -> None:
     assert apart([0.1, 0.5, 0.9], 1.0, 0.1) == [0.1, 0.5, 0.9]
 
 
-def test_a_curve_that_ends_early_is_named_without_a_line_to_its_last_point() -> None:
+def test_a_curve_that_ends_early_is_named_with_its_last_length_and_without_a_line() -> None:
     points = [row for row in rows(128, 256) if row["implementation"] == "a/a" or row["length"] == 128]
     svg = charts.time_by_length(points, "seqlen", MARKS).svg
     assert len(marks_in(svg, "rule")) == len(points) + 1
-    assert {"a/a", "b/b"} <= {text.text for text in marks_in(svg, "text")}
+    assert {"a/a", "b/b, to 128"} <= {text.text for text in marks_in(svg, "text")}
 
 
 def test_memory_has_guide_lines_of_the_two_laws() -> None:

@@ -58,7 +58,7 @@ class Interceptor:
     @contextlib.contextmanager
     def not_looking(self) -> Iterator[None]:
         """Do not intercept calls of this thread within the block."""
-        before, self._here.answering = self.is_answering, True
+        before, self._here.answering = getattr(self._here, "answering", False), True
         try:
             with self.mode_off():
                 yield

@@ -40,7 +40,7 @@ class DeltaMissing(Explicit):
         return super().delta(dout, out) * 0
 
 
-class DeltaOfNextRow(Explicit):
+class DeltaOfPreviousRow(Explicit):
     """The row sum that is subtracted belongs to the row above."""
 
     def delta(self, dout: Tensor, out: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
+from attnbench.units import length
 from attnbench.views.report.charts.drawing import ENDS, FOCUS, Spec, layer, quantity
 from attnbench.views.report.charts.style import LIGHT
 
@@ -30,8 +31,9 @@ def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> lis
         height: pixels between them.
 
     Returns:
-        Rows with ``implementation``, the ``length`` at the plot's edge, ``value`` of the last point (``None`` if it
-        is before the edge) and ``level``, the value at whose height the name is.
+        Rows with ``implementation``, its ``name`` (with the last length if that is before the plot's edge), the
+        ``length`` at the edge, ``value`` of the last point (``None`` if it is before the edge) and ``level``, the value
+        at whose height the name is.
     """
     edge = max(row["length"] for row in rows)
     last = {row["implementation"]: row for row in sorted(rows, key=lambda row: row["length"])}
@@ -40,6 +42,7 @@ def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> lis
     return [
         {
             "implementation": row["implementation"],
+            "name": row["implementation"] + ("" if row["length"] == edge else f", to {length(row['length'])}"),
             "length": edge,
             "value": row["value"] if row["length"] == edge else None,
             "level": low * math.exp(level),
@@ -79,5 +82,5 @@ def end_layers(x: Spec, vertical: Spec, coloured: Spec, shaped: Spec) -> list[Sp
             base | {"color": coloured, "shape": shaped},
             data=ENDS,
         ),
-        layer(text, base | {"text": {"field": "implementation", "type": "nominal"}}, data=ENDS),
+        layer(text, base | {"text": {"field": "name", "type": "nominal"}}, data=ENDS),
     ]

@@ -24,8 +24,10 @@ const curves = (() => {
     const last = new Map([...points].sort((a, b) => a.length - b.length).map((row) => [row.implementation, row]));
     const rows = [...last.values()].sort((a, b) => a.value - b.value || (a.implementation < b.implementation ? -1 : 1));
     const levels = apart(rows.map((row) => Math.log(row.value / low)), Math.log(high / low), LINE / (spec.height - 44));
-    spec.datasets.ends = rows.map(({ implementation, length, value }, i) =>
-      ({ implementation, length: edge, value: length === edge ? value : null, level: low * Math.exp(levels[i]) }));
+    spec.datasets.ends = rows.map(({ implementation, length, value }, i) => ({
+      implementation, name: implementation + (length === edge ? "" : `, to ${units.length(length)}`),
+      length: edge, value: length === edge ? value : null, level: low * Math.exp(levels[i]),
+    }));
   }
 
   function overTheBest(spec) {
